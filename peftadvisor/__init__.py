@@ -1,0 +1,107 @@
+"""What happens, in memory, time and money, if a model is fine-tuned this way on this GPU.
+
+Importing this package imports nothing else; every name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peftadvisor.advisor.question import Recommendation
+    from peftadvisor.profiles import Estimate
+    from peftadvisor.simulator.record import record
+    from peftadvisor.specs import (
+        Budget,
+        GpuSpec,
+        MethodSpec,
+        ModelSpec,
+        PriceSpec,
+        RunSpec,
+        TrainingSpec,
+    )
+
+__all__ = [
+    "Budget",
+    "Estimate",
+    "GpuSpec",
+    "MethodSpec",
+    "ModelSpec",
+    "PriceSpec",
+    "Recommendation",
+    "RunSpec",
+    "TrainingSpec",
+    "estimate",
+    "recommend",
+    "record",
+]
+
+_SPECS = "peftadvisor.specs"
+_HOMES = {
+    "Budget": _SPECS,
+    "Estimate": "peftadvisor.profiles",
+    "GpuSpec": _SPECS,
+    "MethodSpec": _SPECS,
+    "ModelSpec": _SPECS,
+    "PriceSpec": _SPECS,
+    "Recommendation": "peftadvisor.advisor.question",
+    "RunSpec": _SPECS,
+    "TrainingSpec": _SPECS,
+    "record": "peftadvisor.simulator.record",
+}
+
+
+def estimate(run: RunSpec, budget: Budget | None = None) -> Estimate:
+    """Predict one run: memory, FLOPs, time, cost and whether it fits.
+
+    Raises:
+        UsageError: the run cannot exist, or cannot be predicted with what is installed.
+    """
+    from peftadvisor import advisor, specs
+
+    return advisor.estimate(run, budget=budget or specs.Budget())
+
+
+def recommend(
+    model: str | ModelSpec,
+    gpu: str | GpuSpec,
+    budget: Budget | None = None,
+    *,
+    training: TrainingSpec | None = None,
+    gpus: int = 1,
+    effective_batch_size: int = 16,
+    methods: tuple[str, ...] | None = None,
+) -> Recommendation:
+    """Say which methods fit, best first, with their settings, and what does not fit.
+
+    ``model`` and ``gpu`` are specs, or the names of bundled ones.
+
+    Raises:
+        UsageError: an unknown name, or a combination that cannot exist.
+    """
+    from peftadvisor import advisor, specs
+    from peftadvisor.advisor.question import Question
+    from peftadvisor.data.gpus import find_gpu
+    from peftadvisor.data.models import find_model
+
+    question = Question(
+        model=find_model(model) if isinstance(model, str) else model,
+        gpu=find_gpu(gpu) if isinstance(gpu, str) else gpu,
+        gpus=gpus,
+        training=training or specs.TrainingSpec(),
+        budget=budget or specs.Budget(),
+        effective_batch_size=effective_batch_size,
+        methods=methods,
+    )
+    return advisor.recommend(question)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'peftadvisor' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,136 @@
+"""One run, predicted: recording, memory, time, cost and verdict put together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from peftadvisor.cost_model.memory import oom_probability, predict_memory
+from peftadvisor.cost_model.time import predict_flops, predict_time
+from peftadvisor.data.prices import cheapest_price, load_prices
+from peftadvisor.errors import UnknownNameError
+from peftadvisor.methods import find_method
+from peftadvisor.profiles import Cost, Estimate, Evidence, Memory, Provenance, StepTime
+from peftadvisor.simulator.library import Variant, attention_kernels
+from peftadvisor.simulator.obtain import Progress, Simulated, obtain
+from peftadvisor.specs import Budget, PriceSpec, RunSpec, Verdict
+from peftadvisor.units import format_bytes
+
+UNCALIBRATED = "uncalibrated: spec-sheet rates and stated shares, nothing fitted"
+LIKELY_OOM = 0.5
+
+
+def estimate(
+    run: RunSpec,
+    *,
+    budget: Budget,
+    price_provider: str | None = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Predict one run.
+
+    Raises:
+        UsageError: the run cannot exist, or cannot be predicted with what is installed.
+    """
+    run = with_implied_quantization(run)
+    return from_simulated(
+        run, obtain(variant_of(run), exact=True, progress=progress), budget, price_provider
+    )
+
+
+def variant_of(run: RunSpec) -> Variant:
+    """What the run's recording depends on."""
+    return Variant(run.model, run.method, run.training, attention_kernels(run.gpu))
+
+
+def with_implied_quantization(run: RunSpec) -> RunSpec:
+    """The run with the base quantization that its method brings (QLoRA), if the user set none."""
+    implied = find_method(run.method.name).quantization
+    if implied is None or run.training.quantization != "none":
+        return run
+    return dataclasses.replace(
+        run, training=dataclasses.replace(run.training, quantization=implied)
+    )
+
+
+def from_simulated(
+    run: RunSpec, simulated: Simulated, budget: Budget, price_provider: str | None = None
+) -> Estimate:
+    """The estimate that a recording, set to the run's batch and lengths, gives."""
+    memory = predict_memory(simulated, run.gpu)
+    time = predict_time(simulated, run.training, run.gpu, run.gpus)
+    risk = oom_probability(memory.device_peak_bytes, run.gpu)
+    return Estimate(
+        run=run,
+        parameters=simulated.parameters(),
+        memory=memory,
+        flops=predict_flops(simulated, run.training),
+        time=time,
+        cost=_cost(run, time, budget, price_provider),
+        verdict=verdict(risk, budget.max_oom_risk),
+        oom_probability=risk,
+        evidence=Evidence(),
+        reasons=_reasons(run, memory, time, simulated),
+        provenance=Provenance(
+            engine="simulate",
+            versions=dict(simulated.versions),
+            recording=simulated.source + (f" ({simulated.note})" if simulated.note else ""),
+            calibration=UNCALIBRATED,
+        ),
+    )
+
+
+def verdict(risk: float, accepted: float) -> Verdict:
+    """``fits`` up to the accepted risk, ``oom`` where running out is more likely than not."""
+    if risk <= accepted:
+        return "fits"
+    return "oom" if risk > LIKELY_OOM else "tight"
+
+
+def _cost(run: RunSpec, time: StepTime, budget: Budget, provider: str | None) -> Cost:
+    price = _price(run, provider)
+    hours = None
+    if budget.total_tokens is not None and time.tokens_per_s:
+        hours = budget.total_tokens / time.tokens_per_s / 3600
+    if price is None or price.usd_per_gpu_hour is None:
+        return Cost(hours_total=hours)
+    hourly = price.usd_per_gpu_hour * run.gpus
+    return Cost(
+        usd_per_hour=hourly,
+        usd_total=None if hours is None else hours * hourly,
+        hours_total=hours,
+        price_source=f"{price.provider} {price.instance}, {price.date}".replace(" ,", ","),
+    )
+
+
+def _price(run: RunSpec, provider: str | None) -> PriceSpec | None:
+    if provider is None:
+        return cheapest_price(run.gpu.id)
+    rows = load_prices()
+    if provider not in {row.provider for row in rows}:
+        raise UnknownNameError("price", provider, {row.provider for row in rows})
+    offers = [
+        row
+        for row in rows
+        if row.gpu_id == run.gpu.id and row.provider == provider and row.usd_per_gpu_hour
+    ]
+    return min(offers, key=lambda row: row.usd_per_gpu_hour or 0.0, default=None)
+
+
+def _reasons(
+    run: RunSpec, memory: Memory, time: StepTime, simulated: Simulated
+) -> tuple[str, ...]:
+    parts = dataclasses.asdict(memory.breakdown)
+    largest = max(parts, key=lambda name: parts[name])
+    free = run.gpu.usable_bytes - memory.device_peak_bytes
+    room = f"{format_bytes(free)} are left" if free >= 0 else f"{format_bytes(-free)} are missing"
+    reasons = [
+        f"the peak falls in {memory.peak_phase} ({memory.peak_op}); "
+        f"{largest.removesuffix('_bytes')} hold {format_bytes(parts[largest])} of "
+        f"{format_bytes(memory.device_peak_bytes)}; {room} on {run.gpu.name}",
+        f"the step is bound by {time.bound}",
+    ]
+    if run.gpus > 1:
+        reasons.append("data parallel: every GPU holds all of it; communication is not counted")
+    if simulated.note:
+        reasons.append(simulated.note)
+    return tuple(reasons)

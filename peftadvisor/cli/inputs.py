@@ -1,0 +1,234 @@
+"""Turn option values into specs; every complaint is a UsageError that names the option."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from peftadvisor.data.gpus import custom_gpu, find_gpu
+from peftadvisor.data.models import find_model, load_model_file, max_positions
+from peftadvisor.errors import UnknownNameError, UsageError
+from peftadvisor.specs import Budget, GpuSpec, MethodSpec, ModelSpec, RunSpec, TrainingSpec
+from peftadvisor.units import parse_bytes
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.base import Method
+
+Values = Mapping[str, Any]
+
+_USUAL_SEQ_LEN = 512
+# One option each; any other hyperparameter comes by --set.
+_NAMED_SETTINGS = ("rank", "alpha", "dropout", "target_modules")
+
+
+def model_spec(name: str) -> ModelSpec:
+    """A local config, a bundled model, or one whose config the Hub gives.
+
+    Raises:
+        UsageError: none of these; the message names the closest bundled model.
+    """
+    if name and _is_local(name):
+        return load_model_file(name)
+    try:
+        return find_model(name)
+    except UnknownNameError as unknown:
+        from peftadvisor.integrations import hub
+
+        if name and _is_folder(name):
+            return load_model_file(name)
+        if not hub.is_hub_id(name):
+            raise
+        try:
+            return hub.fetch_model(name)
+        except UsageError as error:
+            raise UsageError(f"{unknown} ({error})") from None
+
+
+def gpu_spec(name: str, memory: str | None) -> GpuSpec:
+    """The named GPU, or the one of this machine, with the memory that the user states.
+
+    Raises:
+        UsageError: no such GPU, none here, or no such quantity.
+    """
+    if name != "auto":
+        return find_gpu(name) if memory is None else custom_gpu(find_gpu(name), parse_bytes(memory))
+    from peftadvisor.cuda.devices import live_gpu
+
+    live = live_gpu()
+    stated = live.usable_bytes if memory is None else parse_bytes(memory)
+    return custom_gpu(find_gpu(live.name), stated)
+
+
+def method_spec(values: Values) -> MethodSpec:
+    """The method with the hyperparameters that the user changed.
+
+    Raises:
+        UsageError: no such method, no such hyperparameter, or one given twice.
+    """
+    from peftadvisor.methods import find_method
+
+    method = find_method(values["method"])
+    settings = {key: values[key] for key in _NAMED_SETTINGS if values[key] is not None}
+    if "target_modules" in settings:
+        settings["target_modules"] = _target_modules(settings["target_modules"])
+    if "alpha" in settings and settings["alpha"].is_integer():
+        settings["alpha"] = int(settings["alpha"])
+    for text in values["set_"]:
+        key, value = _setting(text)
+        if key in settings:
+            raise UsageError(f"setting '{key}' is given twice; keep one of them")
+        settings[key] = value
+    spec = MethodSpec(name=method.name).with_settings(**settings)
+    method.settings(spec)
+    _check_kinds(method, settings)
+    return spec
+
+
+def training_spec(values: Values, model: ModelSpec) -> TrainingSpec:
+    """How the run trains; what a command does not offer keeps its default.
+
+    Raises:
+        UsageError: the lengths exceed what the model has positions for.
+    """
+    return TrainingSpec(
+        micro_batch_size=values.get("batch_size", 1),
+        gradient_accumulation_steps=values.get("grad_accum", 1),
+        seq_len=_seq_len(values["seq_len"], model),
+        target_len=values["target_len"],
+        padded=values["padded"],
+        dtype=values["dtype"],
+        amp=values["amp"],
+        quantization=values.get("quantization") or "none",
+        optimizer=values.get("optimizer", "adamw"),
+        gradient_checkpointing=values.get("gradient_checkpointing", "none"),
+        attention=values["attention"],
+    )
+
+
+def run_spec(values: Values) -> RunSpec:
+    """The one run that the options of ``estimate`` describe.
+
+    Raises:
+        UsageError: any of its parts is wrong.
+    """
+    from peftadvisor.methods import find_method
+
+    method = method_spec(values)
+    gpu = gpu_spec(values["gpu"], values["gpu_memory"])
+    model = model_spec(values["model"])
+    quantization = values["quantization"] or find_method(method.name).quantization
+    return RunSpec(
+        model=model,
+        method=method,
+        training=training_spec({**values, "quantization": quantization}, model),
+        gpu=gpu,
+        gpus=values["gpus"],
+    )
+
+
+def budget(values: Values) -> Budget:
+    """What the user can spend.
+
+    Raises:
+        UsageError: a limit on the whole job without its size.
+    """
+    for name in ("max_hours", "max_usd"):
+        if values.get(name) is not None and values["tokens"] is None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} limits the whole job; give its size with --tokens")
+    return Budget(
+        total_tokens=values["tokens"],
+        max_hours=values.get("max_hours"),
+        max_usd=values.get("max_usd"),
+        max_oom_risk=values["max_risk"],
+    )
+
+
+def method_names(text: str | None) -> tuple[str, ...] | None:
+    """The methods that ``--methods A,B`` names, None for all.
+
+    Raises:
+        UsageError: an unknown name, or none at all.
+    """
+    if text is None:
+        return None
+    from peftadvisor.methods import find_method
+
+    names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--methods names no method; write them like lora,ia3")
+    return tuple(find_method(name).name for name in names)
+
+
+def _is_local(name: str) -> bool:
+    path = Path(name)
+    looks_like_one = name.endswith(".json") or name.startswith(("~", ".", os.sep))
+    try:
+        return looks_like_one or path.is_file() or (path / "config.json").is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _seq_len(asked: int | None, model: ModelSpec) -> int:
+    limit = max_positions(model)
+    if asked is None:
+        return min(_USUAL_SEQ_LEN, limit or _USUAL_SEQ_LEN)
+    if limit is not None and asked > limit:
+        raise UsageError(f"--seq-len {asked} is beyond the {limit} positions of {model.id}")
+    return asked
+
+
+def _target_modules(text: str) -> str | tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--target-modules names no module; write them like q_proj,v_proj")
+    return "all-linear" if names == ("all-linear",) else names
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not (equals and key.strip()):
+        raise UsageError(f"--set '{text}' is not of the form KEY=VALUE")
+    return key.strip(), _typed(value)
+
+
+def _typed(text: str) -> Any:
+    """JSON where it parses, else the text itself; lists become tuples, so that specs hash."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
+    ):
+        raise UsageError(f"--set value '{text}' is nested; a setting is one value or a flat list")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _check_kinds(method: Method, settings: Values) -> None:
+    """A value must be of the kind of its default; None says nothing about the kind."""
+    for key, value in settings.items():
+        default = method.defaults[key]
+        if isinstance(default, bool):
+            fits, kind = isinstance(value, bool), "true or false"
+        elif isinstance(default, int | float):
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+            fits, kind = fits and value >= 0, "a number of 0 or more"
+        else:
+            continue
+        if not fits:
+            raise UsageError(f"{method.name} setting '{key}' is {value!r}; it must be {kind}")

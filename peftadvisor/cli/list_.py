@@ -1,0 +1,22 @@
+"""``peftadvisor list``: what is in the catalogs."""
+
+from __future__ import annotations
+
+import click
+
+from peftadvisor.cli import options
+from peftadvisor.cli.listings import KINDS, matching
+from peftadvisor.cli.output import check_writable, emit, note
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(sorted(KINDS)))
+@click.argument("filter_", metavar="[FILTER]", default="")
+@options.output
+def command(kind: str, filter_: str, fmt: str, out: str | None) -> None:
+    """Show the models, gpus, methods or prices; FILTER keeps the rows that hold this text."""
+    check_writable(out)
+    listing = matching(KINDS[kind](), filter_)
+    emit(listing, fmt, out)
+    if not listing.rows:
+        note(f"none of the {kind} holds '{filter_}'")

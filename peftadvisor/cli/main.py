@@ -1,0 +1,126 @@
+"""The command group, and the one place where errors become one line and an exit code.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done; 1 internal failure; 2 bad
+input; 3 would not fit and 4 fits only above the accepted risk (``estimate --strict``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from peftadvisor.errors import PeftAdvisorError
+
+_COMMANDS = {
+    "estimate": "peftadvisor.cli.estimate",
+    "list": "peftadvisor.cli.list_",
+    "recommend": "peftadvisor.cli.recommend",
+}
+_EXIT_INTERNAL, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, sorted."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of that name, None where there is none."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[cmd_name]).command
+        return command
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"peftadvisor {version('peftadvisor')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+@click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    help="Show the traceback of an error (also: PEFTADVISOR_DEBUG=1).",
+)
+def cli() -> None:
+    """Will this fine-tuning run fit, which method, how long, how much money?
+
+    Answers come from recordings of the real models and methods; no GPU, weights or network are
+    needed.
+
+    Exit codes: 0 done, 1 internal failure, 2 bad input; estimate --strict: 3 would not fit,
+    4 fits only above the accepted risk.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; never raises."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return _translated(lambda: _run(arguments), debug=_wants_traceback(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    code = cli.main(args=arguments, prog_name="peftadvisor", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _wants_traceback(arguments: Sequence[str]) -> bool:
+    return "--debug" in arguments or os.environ.get("PEFTADVISOR_DEBUG", "") not in ("", "0")
+
+
+def _translated(action: Callable[[], int], debug: bool) -> int:
+    """Run the action; errors of every kind become one line on stderr and a code."""
+    try:
+        return action()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return _EXIT_USAGE
+    except PeftAdvisorError as error:
+        return _complain(f"error: {error}", error.exit_code, debug)
+    except click.ClickException as error:
+        return _complain(f"error: {_click_message(error)}", error.exit_code, debug)
+    except (click.Abort, KeyboardInterrupt):
+        return _complain("error: interrupted", _EXIT_INTERRUPTED, debug)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        hint = "please report it; --debug before the command shows where"
+        return _complain(f"internal error: {cause} ({hint})", _EXIT_INTERNAL, debug)
+
+
+def _click_message(error: click.ClickException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    return f"{message}; see: {context.command_path} --help" if context else message
+
+
+def _complain(text: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    if sys.stderr is not None:
+        print(f"peftadvisor: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,214 @@
+"""Option bundles that the commands share, as decorators; ``inputs`` turns their values to specs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+import click
+
+from peftadvisor.specs import Attention, Checkpointing, DType, Optimizer, Quantization
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Beyond any real run, and small enough for products of a few of them to stay exact in 64 bits.
+_LARGEST = 1_000_000
+_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+
+
+def _tokens(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?(?:e[0-9]{1,2})?)([kmbt]?)", text.lower())
+    count = float(match[1]) * _SUFFIXES[match[2]] if match else 0.0
+    if not 1 <= count <= 1e18:
+        raise ValueError(f"'{text}' is no number of tokens; write it like 1000000 or 10M")
+    return int(count)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= _LARGEST):
+        raise ValueError(f"'{text}' is no whole number from 1 to {_LARGEST}")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    number = _number(text)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"'{text}' is no number above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise ValueError(f"'{text}' is no number from 0 to 1")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _read_by(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """An option's callback out of a function that raises ValueError on bad text."""
+
+    def callback(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
+        if text is None:
+            return None
+        try:
+            return read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx=ctx, param=param) from None
+
+    return callback
+
+
+COUNT: dict[str, Any] = {"metavar": "N", "callback": _read_by(_count)}
+TOKENS: dict[str, Any] = {"metavar": "COUNT", "callback": _read_by(_tokens)}
+AMOUNT: dict[str, Any] = {"metavar": "NUMBER", "callback": _read_by(_amount)}
+SHARE: dict[str, Any] = {"metavar": "SHARE", "callback": _read_by(_share)}
+
+
+def _bundle(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """One decorator out of several options, shown in ``--help`` in the order given."""
+
+    def apply(command: Command) -> Command:
+        for decorate in reversed(decorators):
+            command = decorate(command)
+        return command
+
+    return apply
+
+
+def _choice(literal: Any) -> click.Choice[str]:
+    return click.Choice(get_args(literal))
+
+
+what = _bundle(
+    click.option(
+        "--model",
+        required=True,
+        metavar="NAME|PATH",
+        help="A bundled model, a local config.json (or its folder), or a Hub id to fetch.",
+    ),
+    click.option(
+        "--gpu", required=True, metavar="NAME", help="A GPU, or 'auto' for the one in here."
+    ),
+    click.option("--gpu-memory", metavar="SIZE", help="Its usable memory, such as 24GiB."),
+    click.option("--gpus", **COUNT, default="1", show_default=True, help="How many, one node."),
+)
+
+training = _bundle(
+    click.option(
+        "--seq-len",
+        **COUNT,
+        help="Tokens per sample (source length of encoder-decoders).  "
+        "[default: 512, or the model's limit if that is less]",
+    ),
+    click.option(
+        "--target-len",
+        **COUNT,
+        default="128",
+        show_default=True,
+        help="Decoder length of encoder-decoders.",
+    ),
+    click.option(
+        "--padded/--packed", default=False, show_default=True, help="Do batches hold padding?"
+    ),
+    click.option(
+        "--dtype", type=_choice(DType), default="bf16", show_default=True, help="Base weights."
+    ),
+    click.option("--amp", is_flag=True, help="Run forward and loss under autocast."),
+    click.option(
+        "--attention",
+        type=_choice(Attention),
+        default="sdpa",
+        show_default=True,
+        help="Attention implementation.",
+    ),
+)
+
+one_run = _bundle(
+    click.option(
+        "--batch-size",
+        **COUNT,
+        default="1",
+        show_default=True,
+        help="Samples per GPU and forward pass.",
+    ),
+    click.option(
+        "--grad-accum",
+        **COUNT,
+        default="1",
+        show_default=True,
+        help="Forward passes per optimizer step.",
+    ),
+    click.option(
+        "--quantization",
+        type=_choice(Quantization),
+        help="Of the base weights.  [default: as the method has it, else none]",
+    ),
+    click.option(
+        "--optimizer",
+        type=_choice(Optimizer),
+        default="adamw",
+        show_default=True,
+        help="What updates the trained weights.",
+    ),
+    click.option(
+        "--gradient-checkpointing",
+        type=_choice(Checkpointing),
+        default="none",
+        is_flag=False,
+        flag_value="non-reentrant",
+        show_default=True,
+        help="Recompute activations; without a value: non-reentrant.",
+    ),
+)
+
+method = _bundle(
+    click.option("--method", required=True, metavar="NAME", help="See: peftadvisor list methods."),
+    click.option("--rank", **COUNT, help="Rank of the update."),
+    click.option("--alpha", **AMOUNT, help="Scale of the update."),
+    click.option("--dropout", **SHARE, help="Dropout in front of the update."),
+    click.option("--target-modules", metavar="A,B", help="Modules to adapt, or all-linear."),
+    click.option(
+        "--set",
+        "set_",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any other hyperparameter of the method, as JSON; repeatable.",
+    ),
+)
+
+job = _bundle(
+    click.option("--tokens", **TOKENS, help="Size of the job in tokens, such as 10M."),
+    click.option(
+        "--max-risk",
+        **SHARE,
+        default="0.02",
+        show_default=True,
+        help="Accepted probability of running out of memory.",
+    ),
+)
+
+limits = _bundle(
+    click.option("--max-hours", **AMOUNT, help="What the job may last (needs --tokens)."),
+    click.option("--max-usd", **AMOUNT, help="What the job may cost (needs --tokens)."),
+)
+
+output = _bundle(
+    click.option(
+        "--format",
+        "fmt",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="For people or for programs.",
+    ),
+    click.option("--out", metavar="PATH", help="Write to this file rather than to stdout."),
+)

@@ -1,0 +1,47 @@
+"""``peftadvisor recommend``: which method, with which settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from peftadvisor.cli import inputs, options
+from peftadvisor.cli.output import check_writable, emit, progress
+
+
+@click.command("recommend")
+@options.what
+@options.training
+@click.option(
+    "--effective-batch-size",
+    **options.COUNT,
+    default="16",
+    show_default=True,
+    help="Samples per optimizer step, over all GPUs.",
+)
+@click.option("--methods", metavar="A,B", help="Only these methods.  [default: all]")
+@options.job
+@options.limits
+@options.output
+def command(fmt: str, out: str | None, **values: Any) -> None:
+    """Say which methods fit, best first, with settings, time and cost."""
+    from peftadvisor import advisor
+    from peftadvisor.advisor.question import Question
+
+    check_writable(out)
+    methods = inputs.method_names(values["methods"])
+    gpu = inputs.gpu_spec(values["gpu"], values["gpu_memory"])
+    model = inputs.model_spec(values["model"])
+    question = Question(
+        model=model,
+        gpu=gpu,
+        gpus=values["gpus"],
+        training=inputs.training_spec(values, model),
+        budget=inputs.budget(values),
+        effective_batch_size=values["effective_batch_size"],
+        methods=methods,
+    )
+    with progress(f"Trying the methods on {model.id}"):
+        recommendation = advisor.recommend(question)
+    emit(recommendation, fmt, out)

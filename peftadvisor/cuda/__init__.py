@@ -1,0 +1,1 @@
+"""The device: what it is, how its allocator behaves, which kernels it picks."""

@@ -1,0 +1,98 @@
+"""The GPU of this machine, as the driver tells it through NVML; no torch, no CUDA context."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from peftadvisor.errors import UsageError
+
+_REMEDY = "name it, such as --gpu a100-40g (see: peftadvisor list gpus)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveGpu:
+    """A GPU by the driver's name for it; ``usable_bytes`` is what processes can get of it."""
+
+    name: str
+    usable_bytes: int
+
+
+def live_gpu() -> LiveGpu:
+    """The GPU that a run on this machine would use (the first visible one).
+
+    Raises:
+        UsageError: no NVML, no driver, no GPU, GPUs of several kinds, or a GPU split by MIG.
+    """
+    with _nvml() as nvml:
+        handles = _visible(nvml)
+        if not handles:
+            raise UsageError(f"--gpu auto: no GPU is visible here; {_REMEDY}")
+        names = sorted({_text(nvml.nvmlDeviceGetName(handle)) for handle in handles})
+        if len(names) > 1:
+            raise UsageError(f"--gpu auto: several kinds here ({', '.join(names)}); {_REMEDY}")
+        if _is_split(nvml, handles[0]):
+            raise UsageError(
+                f"--gpu auto: {names[0]} is split by MIG; name it and give --gpu-memory"
+            )
+        return LiveGpu(name=names[0], usable_bytes=_usable_bytes(nvml, handles[0]))
+
+
+@contextmanager
+def _nvml() -> Iterator[Any]:
+    try:
+        import pynvml
+    except ImportError:
+        raise UsageError(
+            f"--gpu auto needs nvidia-ml-py (pip install nvidia-ml-py), or {_REMEDY}"
+        ) from None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise UsageError(f"--gpu auto: no NVIDIA driver here ({error}); {_REMEDY}") from None
+    try:
+        yield pynvml
+    except pynvml.NVMLError as error:
+        raise UsageError(f"--gpu auto: the driver says '{error}'; {_REMEDY}") from None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _visible(nvml: Any) -> list[Any]:
+    """Handles of the GPUs that CUDA_VISIBLE_DEVICES leaves, all where it is not set."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    handles = []
+    for entry in filter(None, map(str.strip, chosen.split(","))):
+        if entry.startswith("GPU-"):
+            handles.append(nvml.nvmlDeviceGetHandleByUUID(entry))
+        elif entry.isdigit() and int(entry) < nvml.nvmlDeviceGetCount():
+            handles.append(nvml.nvmlDeviceGetHandleByIndex(int(entry)))
+        else:  # CUDA ignores an unknown entry and all that follow it
+            break
+    return handles
+
+
+def _is_split(nvml: Any, handle: Any) -> bool:
+    try:
+        current, _ = nvml.nvmlDeviceGetMigMode(handle)
+    except nvml.NVMLError:  # cards without MIG do not know the question
+        return False
+    return bool(current == nvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _usable_bytes(nvml: Any, handle: Any) -> int:
+    """Total memory less what the driver reserves, which is close to what torch calls total."""
+    try:
+        info = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+    except (nvml.NVMLError, AttributeError, TypeError):  # drivers before 510
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    return int(info.total - info.reserved)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,45 @@
+"""Device memory outside the tensors: the CUDA context and the matmul workspaces.
+
+Sizes are what users and libraries report, not measured here; ranges say how far they differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peftadvisor.specs import GpuSpec
+from peftadvisor.units import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A size with the bounds within which reports lie, in bytes."""
+
+    low: int
+    typical: int
+    high: int
+
+
+_CONTEXT = Range(250 * MIB, 430 * MIB, 620 * MIB)
+_CONTEXT_HOPPER = Range(430 * MIB, 616 * MIB, 750 * MIB)
+
+
+def context_bytes(gpu: GpuSpec) -> Range:
+    """The CUDA context with lazily loaded kernels (CUDA 11.7 and later).
+
+    Reported in public issue threads: 256 MiB (RTX 3090, torch 2.7), 426 MiB (RTX 6000 Ada,
+    torch 2.10, CUDA 13.0), about 616 MiB (H100-class host). Leaves out NCCL.
+    """
+    return _CONTEXT_HOPPER if _at_least_hopper(gpu) else _CONTEXT
+
+
+def matmul_workspace_bytes(gpu: GpuSpec) -> int:
+    """cuBLAS workspace of one thread's handle: 4096 KiB × 2 + 16 KiB × 8, or 32 MiB on Hopper.
+
+    Training uses two, of the thread that runs forward and of the one that runs backward.
+    """
+    return 32 * MIB if _at_least_hopper(gpu) else 8_519_680
+
+
+def _at_least_hopper(gpu: GpuSpec) -> bool:
+    return (gpu.compute_capability or (0, 0)) >= (9, 0) and gpu.vendor == "nvidia"

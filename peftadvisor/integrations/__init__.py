@@ -1,0 +1,1 @@
+"""Other tools: their configs read and written, their files fetched."""

@@ -1,0 +1,25 @@
+"""Full fine-tuning: every weight is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peftadvisor.methods.base import Method
+
+
+def attach(model: Any, settings: Mapping[str, Any]) -> Any:
+    """Train everything."""
+    model.requires_grad_(True)
+    return model
+
+
+FULL = Method(
+    name="full",
+    title="Full fine-tuning",
+    family="full",
+    citation="the baseline of Lialin et al. 2023, arXiv 2303.15647",
+    defaults={},
+    attach=attach,
+    rules=("R7",),
+)

@@ -1,0 +1,177 @@
+"""What came out: memory, FLOPs, time, money and evidence of one run, predicted or measured.
+
+All integers are base units (bytes, FLOPs with 1 MAC = 2 FLOPs, tokens), all times seconds.
+``low`` and ``high`` are a 90 % interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from peftadvisor.specs import RunSpec, Verdict
+
+SCHEMA_VERSION = 1
+FLOP_CONVENTION = "1 MAC = 2 FLOPs; matrix products, convolutions and attention are counted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBreakdown:
+    """Who holds the device memory at the peak; the parts sum to the device peak."""
+
+    weights_bytes: int = 0
+    adapter_bytes: int = 0
+    gradient_bytes: int = 0
+    optimizer_bytes: int = 0
+    activation_bytes: int = 0
+    logits_bytes: int = 0
+    workspace_bytes: int = 0
+    fragmentation_bytes: int = 0
+    context_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """The device peak, by construction."""
+        return sum(getattr(self, part.name) for part in fields(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Peaks on the device: allocated ≤ reserved ≤ device, with a 90 % interval of the last."""
+
+    allocated_peak_bytes: int
+    reserved_peak_bytes: int
+    device_peak_bytes: int
+    low_bytes: int
+    high_bytes: int
+    breakdown: MemoryBreakdown
+    peak_phase: str
+    peak_op: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """Parameter counts, and what one saved adapter takes."""
+
+    total: int
+    trainable: int
+    stored_bytes: int
+
+    @property
+    def trainable_percent(self) -> float:
+        """Trained share of all parameters, in percent."""
+        return 100.0 * self.trainable / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flops:
+    """FLOPs of one optimizer step (all its micro-batches)."""
+
+    forward: int
+    backward: int
+    recompute: int
+    optimizer: int
+    convention: str = FLOP_CONVENTION
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.forward + self.backward + self.recompute + self.optimizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Seconds of one optimizer step, what bounds it, and the throughput that follows."""
+
+    step_s: float
+    low_s: float
+    high_s: float
+    tokens_per_s: float
+    samples_per_s: float
+    bound: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Dollars, where a price and (for totals) the size of the job are known."""
+
+    usd_per_hour: float | None = None
+    usd_total: float | None = None
+    hours_total: float | None = None
+    price_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What published comparisons say about the method's quality; no evidence is an answer."""
+
+    label: str = "none"
+    probability_at_least_lora: float | None = None
+    low: float | None = None
+    high: float | None = None
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where the numbers come from."""
+
+    engine: str
+    versions: dict[str, str] = field(hash=False)
+    recording: str
+    calibration: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one run held and computed, simulated or measured: the same type for both."""
+
+    parameters: Parameters
+    memory: Memory
+    flops: Flops
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Everything said about one run; ``to_dict`` is the JSON contract."""
+
+    run: RunSpec
+    parameters: Parameters
+    memory: Memory
+    flops: Flops
+    time: StepTime
+    cost: Cost
+    verdict: Verdict
+    oom_probability: float
+    evidence: Evidence
+    reasons: tuple[str, ...]
+    provenance: Provenance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, in the shape of the JSON contract."""
+        gpu = self.run.gpu
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "run": self.run.to_dict(),
+            "parameters": {
+                "total": self.parameters.total,
+                "trainable": self.parameters.trainable,
+                "trainable_percent": self.parameters.trainable_percent,
+                "stored_bytes": self.parameters.stored_bytes,
+            },
+            "memory": asdict(self.memory),
+            "flops": {**asdict(self.flops), "total": self.flops.total},
+            "time": asdict(self.time),
+            "cost": asdict(self.cost),
+            "gpu": {
+                "id": gpu.id,
+                "memory_bytes": gpu.memory_bytes,
+                "usable_bytes": gpu.usable_bytes,
+            },
+            "verdict": self.verdict,
+            "oom_probability": self.oom_probability,
+            "evidence": {**asdict(self.evidence), "sources": list(self.evidence.sources)},
+            "reasons": list(self.reasons),
+            "provenance": asdict(self.provenance),
+        }

@@ -1,0 +1,27 @@
+"""Values to text and JSON; nothing is computed here, only laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from peftadvisor.report.values import Listing, Page, Value
+
+__all__ = ["RENDERERS", "Listing", "Page", "Renderer", "Value"]
+
+Renderer = Callable[[Value, Page], str]
+
+
+def _text(value: Value, page: Page) -> str:
+    from peftadvisor.report import text
+
+    return text.render(value, page)
+
+
+def _json(value: Value, page: Page) -> str:
+    from peftadvisor.report import json
+
+    return json.render(value, page)
+
+
+RENDERERS: Mapping[str, Renderer] = {"text": _text, "json": _json}
+"""How a value becomes a string, by format; each imports what it needs when it is called."""

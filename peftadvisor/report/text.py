@@ -1,0 +1,107 @@
+"""Values as text for people: the verdict first, then what it rests on.
+
+The only module that imports rich at its top; it is imported when text is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from peftadvisor.profiles import Estimate
+from peftadvisor.report.canvas import Canvas, column, plain
+from peftadvisor.report.sections import facts, memory, run_line, settings_line, verdict
+from peftadvisor.report.values import Listing, Page, Value
+from peftadvisor.units import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from peftadvisor.advisor.question import Recommendation
+
+
+def render(value: Value, page: Page) -> str:
+    """The value as text of the page's width, whatever kind it is."""
+    if isinstance(value, Estimate):
+        return render_estimate(value, page.width, page.color)
+    if isinstance(value, Listing):
+        return render_list(value, page.width, page.color)
+    return render_recommendation(value, page.width, page.color)
+
+
+def render_estimate(estimate: Estimate, width: int, color: bool) -> str:
+    """One run: verdict, memory by owner, FLOPs, time, cost, evidence, provenance."""
+    canvas = Canvas(width, color)
+    canvas.add(verdict(estimate))
+    canvas.add(run_line(estimate))
+    canvas.add(settings_line(estimate))
+    canvas.gap()
+    canvas.add(*memory(estimate, width))
+    canvas.gap()
+    canvas.add(facts(estimate))
+    return canvas.text()
+
+
+def render_recommendation(recommendation: Recommendation, width: int, color: bool) -> str:
+    """The top pick with its settings, all that fits, all that does not, notes, provenance."""
+    from peftadvisor.report import advice
+
+    canvas = Canvas(width, color)
+    canvas.add(advice.headline(recommendation))
+    if recommendation.choices:
+        best = recommendation.choices[0]
+        canvas.add(run_line(best.estimate))
+        canvas.add(settings_line(best.estimate))
+        canvas.gap()
+        canvas.add(*memory(best.estimate, width))
+        canvas.gap()
+        canvas.add(facts(best.estimate, because=advice.because(best)))
+        canvas.section("All that fit, best first", advice.choices_table(recommendation, width))
+    if recommendation.rejected:
+        canvas.section("Ruled out", advice.rejections_table(recommendation))
+    if recommendation.notes:
+        canvas.section("Notes", *(Text(f"• {plain(note)}") for note in recommendation.notes))
+    return canvas.text()
+
+
+def render_list(listing: Listing, width: int, color: bool) -> str:
+    """A catalog as a table; on a narrow page the last columns go."""
+    canvas = Canvas(width, color)
+    names = listing.columns if width >= 100 else listing.columns[: max(3, width // 20)]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in names:
+        head, _ = _COLUMNS.get(name, (name.replace("_", " "), str))
+        numeric = name in _COLUMNS
+        column(table, head, right=numeric, grow=not numeric)
+    for row in listing.rows:
+        table.add_row(*(_cell(name, row[name]) for name in names))
+    canvas.add(table)
+    return canvas.text()
+
+
+def _cell(name: str, value: Any) -> Text:
+    if value is None:
+        return Text("–", style="dim")
+    _, form = _COLUMNS.get(name, (name, str))
+    return Text(plain(form(value)))
+
+
+def _tera(rate: float) -> str:
+    return f"{rate / 1e12:.4g}"
+
+
+def _dollars(usd: float) -> str:
+    return f"{usd:.2f}"
+
+
+_COLUMNS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "bf16_flops_per_s": ("bf16 TFLOP/s", _tera),
+    "max_positions": ("positions", str),
+    "memory_bandwidth_bytes_per_s": ("TB/s", _tera),
+    "parameters": ("parameters", format_count),
+    "spot_usd_per_gpu_hour": ("spot $/h", _dollars),
+    "usable_bytes": ("memory", format_bytes),
+    "usd_per_gpu_hour": ("$/h", _dollars),
+}
+"""Heads and formats of the columns that hold numbers."""

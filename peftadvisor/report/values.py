@@ -1,0 +1,36 @@
+"""What can be rendered, and on what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from peftadvisor.profiles import SCHEMA_VERSION, Estimate
+
+if TYPE_CHECKING:
+    from peftadvisor.advisor.question import Recommendation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Where text goes: its width in characters, and whether it may hold colour."""
+
+    width: int = 100
+    color: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Rows of a catalog; ``columns`` are those that text shows, JSON has them all."""
+
+    kind: str
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"schema_version": SCHEMA_VERSION, self.kind: [dict(row) for row in self.rows]}
+
+
+Value: TypeAlias = "Estimate | Listing | Recommendation"

@@ -1,0 +1,1 @@
+"""Record real modules without weights or a GPU; evaluate the recording without torch."""

@@ -1,0 +1,123 @@
+"""Find recordings: those that ship with the package, then those in the user's cache.
+
+One zip per model shape (named by the config's key), one member per method, variant and regime.
+No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from peftadvisor.errors import UsageError
+from peftadvisor.simulator.recording import Recording
+from peftadvisor.simulator.recording_files import FORMAT, pack, unpack
+from peftadvisor.simulator.regimes import Regime
+from peftadvisor.specs import GpuSpec, MethodSpec, ModelSpec, TrainingSpec
+
+Kernels = Literal["flash", "cudnn", "efficient", "cpu"]
+"""Attention kernels that a device prefers: what a recording depends on of the device."""
+
+BUNDLED = Path(__file__).resolve().parent.parent / "data" / "recordings"
+
+REPRESENTATIVE: dict[Kernels, tuple[int, int] | None] = {
+    "flash": (8, 0),
+    "cudnn": (9, 0),
+    "efficient": (7, 5),
+    "cpu": None,
+}
+"""The compute capability that is simulated for each."""
+
+
+def attention_kernels(gpu: GpuSpec) -> Kernels:
+    """What a GPU's scaled_dot_product_attention prefers (torch 2.13, see ``attention``).
+
+    GPUs that are not NVIDIA's run flash attention too (AOTriton, Habana): recorded as flash.
+    """
+    capability = gpu.compute_capability
+    if capability is None or gpu.vendor != "nvidia":
+        return "flash"
+    if capability in ((9, 0), (10, 0), (10, 3)):
+        return "cudnn"
+    return "flash" if capability >= (8, 0) else "efficient"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Everything but batch and lengths that a recording depends on."""
+
+    model: ModelSpec
+    method: MethodSpec
+    training: TrainingSpec
+    kernels: Kernels
+
+    def member(self, regime: Regime) -> str:
+        """The name inside the zip."""
+        t = self.training
+        parts = [
+            self._method_name(),
+            t.dtype,
+            *(["amp"] if t.amp else []),
+            *(["padded"] if t.padded else []),
+            t.quantization,
+            t.optimizer,
+            t.gradient_checkpointing,
+            t.attention,
+            "clip" if t.max_grad_norm else "noclip",
+            self.kernels,
+            regime.key,
+        ]
+        return ".".join(parts)
+
+    def _method_name(self) -> str:
+        if not self.method.settings:
+            return self.method.name
+        settings = json.dumps(self.method.settings, sort_keys=True, default=str)
+        return f"{self.method.name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
+
+    def find(self, regime: Regime) -> Recording | None:
+        """The recording of this variant in the package or the cache, or None."""
+        for folder in (BUNDLED, cache_folder()):
+            data = _read(folder / f"{self.model.config_key}.zip", self.member(regime))
+            if data is not None:
+                return unpack(data)
+        return None
+
+    def keep(self, regime: Regime, recording: Recording, folder: Path | None = None) -> None:
+        """Add a recording to the user's cache (or to another folder).
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        folder = folder or cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(folder / f"{self.model.config_key}.zip", "a") as archive:
+                if self.member(regime) not in archive.namelist():
+                    archive.writestr(self.member(regime), pack(recording))
+        except OSError as error:
+            raise UsageError(
+                f"cannot keep the recording in {folder} ({error.strerror}); "
+                "set XDG_CACHE_HOME to a folder that can be written"
+            ) from error
+
+
+def cache_folder() -> Path:
+    """The user's cache of recordings (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "peftadvisor" / f"recordings-{FORMAT}"
+
+
+def _read(path: Path, member: str) -> bytes | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(member)
+    except (FileNotFoundError, KeyError):
+        return None
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); delete it and run again") from error

@@ -1,0 +1,162 @@
+"""Get what a run does at one point: from a recording if there is one, else by recording it now,
+else, where torch is not installed, from the nearest recording, and then it says so.
+
+No torch is imported here until something must be recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftadvisor.errors import UnsupportedError
+from peftadvisor.profiles import Parameters
+from peftadvisor.simulator.library import REPRESENTATIVE, Kernels, Variant
+from peftadvisor.simulator.polynomials import Point
+from peftadvisor.simulator.recording import BASE_UNITS, KernelUse, Peak, Recording
+from peftadvisor.simulator.regimes import ALIGNMENT, Regime, regime_of
+
+Progress = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Simulated:
+    """A recording set to one point: what the cost model reads.
+
+    ``note`` is empty where the recording is exact for the point, else it says what differs.
+    """
+
+    recording: Recording
+    point: Point
+    accumulate: bool
+    source: str
+    note: str = ""
+
+    @property
+    def units(self) -> list[int]:
+        """Depth of every stack."""
+        return list(self.recording.facts["units"])
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Library versions that were recorded."""
+        return dict(self.recording.facts["versions"])
+
+    def peak(self) -> Peak:
+        """Allocated peak and its owners."""
+        return self.recording.peak(self.point, self.units, accumulate=self.accumulate)
+
+    def kernel_uses(self) -> tuple[KernelUse, ...]:
+        """Kernels of one micro-batch and of one update."""
+        return self.recording.kernel_uses(self.point, self.units)
+
+    def expand(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Allocations and frees for the allocator replay."""
+        return self.recording.expand(self.point, self.units, accumulate=self.accumulate)
+
+    def parameters(self) -> Parameters:
+        """Parameter counts at full depth."""
+        base, layer = self.recording.facts["counts"]["base"], self.recording.facts["counts"]["layer"]
+        total, trainable, stored = (
+            base[i] + sum(c[i] * (n - BASE_UNITS) for c, n in zip(layer, self.units, strict=True))
+            for i in range(3)
+        )
+        return Parameters(total=total, trainable=trainable, stored_bytes=stored)
+
+
+def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -> Simulated:
+    """The run of ``variant`` at its own batch and lengths.
+
+    With ``exact`` a missing recording is made if torch is installed; without, a recording of
+    nearby lengths serves first (lengths rounded up to the next multiple of 16).
+
+    Raises:
+        UnsupportedError: there is no recording and torch is not installed to make one.
+        UsageError: the model cannot take the method.
+    """
+    t = variant.training
+    point = (t.micro_batch_size, t.seq_len, t.target_len)
+    regime = regime_of(point, variant.model.config)
+    accumulate = t.gradient_accumulation_steps > 1
+    found = _find(variant, regime)
+    if found:
+        return Simulated(found, point, accumulate, "recording")
+    can_record = find_spec("torch") is not None and find_spec("transformers") is not None
+    if exact and can_record:
+        return _record(variant, point, regime, progress)
+    near = _nearby(variant, point)
+    if near:
+        return near
+    if can_record:
+        return _record(variant, point, regime, progress)
+    raise UnsupportedError(
+        f"no recording of {variant.method.name} on {variant.model.id} with these settings ships "
+        "with the package; to make one: pip install 'peftadvisor[profile]'"
+    )
+
+
+def _find(variant: Variant, regime: Regime) -> Recording | None:
+    for aligned in (None, regime.aligned):
+        found = variant.find(dataclasses.replace(regime, aligned=aligned))
+        if found:
+            return found
+    return None
+
+
+def _nearby(variant: Variant, point: Point) -> Simulated | None:
+    """A recording with lengths rounded up, or of the flash kernel where cuDNN's is missing."""
+    b, s, t = point
+    rounded = (b, -(-s // ALIGNMENT) * ALIGNMENT, -(-t // ALIGNMENT) * ALIGNMENT)
+    accumulate = variant.training.gradient_accumulation_steps > 1
+    kernels: tuple[Kernels, ...] = (variant.kernels, "flash")
+    for kernel in kernels:
+        for there in (point, rounded):
+            other = dataclasses.replace(variant, kernels=kernel)
+            found = _find(other, regime_of(there, variant.model.config))
+            if found:
+                notes = [f"lengths rounded up to {rounded[1]}"] if there != point else []
+                if kernel != variant.kernels:
+                    notes.append(f"recorded with {kernel} attention, this GPU runs {variant.kernels}")
+                return Simulated(found, there, accumulate, "recording", "; ".join(notes))
+    return None
+
+
+def _record(
+    variant: Variant, point: Point, regime: Regime, progress: Progress | None
+) -> Simulated:
+    from peftadvisor.simulator.attention import Device
+    from peftadvisor.simulator.record import record
+    from peftadvisor.simulator.recorder import InexactError
+
+    if progress:
+        progress(f"recording {variant.method.name} on {variant.model.id}")
+    device = Device(REPRESENTATIVE[variant.kernels])
+    accumulate = variant.training.gradient_accumulation_steps > 1
+    for aligned in (None, regime.aligned):
+        piece = dataclasses.replace(regime, aligned=aligned)
+        try:
+            recording = record(
+                variant.model, variant.method, variant.training, device, piece
+            )
+        except InexactError:
+            continue
+        variant.keep(piece, recording)
+        return Simulated(recording, point, accumulate, "recorded now")
+    return _direct(variant, point, progress)
+
+
+def _direct(variant: Variant, point: Point, progress: Progress | None) -> Simulated:
+    """Simulate the full model at this very point: a recording with no variables."""
+    from peftadvisor.simulator.attention import Device
+    from peftadvisor.simulator.record import record_point
+
+    if progress:
+        progress(f"simulating {variant.method.name} on {variant.model.id} at full depth")
+    device = Device(REPRESENTATIVE[variant.kernels])
+    recording = record_point(variant.model, variant.method, variant.training, device)
+    accumulate = variant.training.gradient_accumulation_steps > 1
+    return Simulated(recording, point, accumulate, "simulated at full depth")

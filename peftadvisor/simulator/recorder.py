@@ -1,0 +1,364 @@
+"""Make a recording: run a short model at a few points, find the formulas, cut the layers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftadvisor.errors import PeftAdvisorError
+from peftadvisor.simulator.polynomials import Point, Term, fit
+from peftadvisor.simulator.recording import (
+    BASE_UNITS,
+    MIDDLE,
+    Blocks,
+    Events,
+    Formulas,
+    Kernels,
+    Recording,
+    Storages,
+)
+from peftadvisor.simulator.trace import NO_LAYER, Event, Trace
+
+TAG_BASE = 4096
+
+
+class InexactError(PeftAdvisorError):
+    """The run does not reduce to formulas and repeated layers; it must be simulated directly."""
+
+
+def compile_recording(
+    traces: Sequence[Trace], points: Sequence[Point], uses_target: bool, facts: dict[str, Any]
+) -> Recording:
+    """One recording from runs at base depth that differ only in batch and lengths.
+
+    Raises:
+        InexactError: the runs differ in structure, a number has no formula, or the layers of a
+            stack do not repeat.
+    """
+    first = traces[0]
+    for other, point in zip(traces[1:], points[1:], strict=True):
+        _require_same_structure(first, other, point)
+    table = _FormulaTable(points, uses_target, len(first.stack_units))
+    storages = table.rows([t.storage_bytes for t in traces])
+    flops = table.rows([t.kernel_flops for t in traces])
+    touched = table.sums([t.kernel_touched for t in traces])
+    blocks, block_of_event = _cut(first)
+    kind = np.asarray(first.event_kind, dtype=np.int8)
+    ref = np.asarray(first.event_ref, dtype=np.int32)
+    names, name = np.unique(np.asarray(first.kernel_name), return_inverse=True)
+    birth = np.zeros(len(first.storage_bytes), dtype=np.int32)
+    births = kind == Event.ALLOC
+    birth[ref[births]] = block_of_event[births]
+    canonical = _canonical(kind, ref, block_of_event, blocks)
+    return Recording(
+        events=Events(
+            kind=kind,
+            ref=ref,
+            segment=np.asarray(first.event_segment, dtype=np.int8),
+            phase=np.asarray(first.event_phase, dtype=np.int8),
+            block=block_of_event,
+        ),
+        blocks=blocks,
+        storages=Storages(
+            formula=storages,
+            owner=np.asarray(first.storage_owner, dtype=np.int8),
+            canonical=canonical,
+            birth_block=birth,
+        ),
+        kernels=Kernels(tuple(map(str, names)), name.astype(np.int16), flops, touched),
+        formulas=table.formulas(),
+        facts={**facts, **_counts(first)},
+    )
+
+
+def compile_point(trace: Trace, point: Point, facts: dict[str, Any]) -> Recording:
+    """One run at one point as a recording: every number a constant, every event played once."""
+    flat = replace(trace, event_tag=[NO_LAYER] * len(trace.event_tag), stack_units=())
+    return compile_recording([flat], [point], False, facts)
+
+
+def _require_same_structure(first: Trace, other: Trace, point: Point) -> None:
+    for part in ("event_kind", "event_ref", "event_tag", "event_phase", "kernel_name"):
+        if getattr(first, part) != getattr(other, part):
+            raise InexactError(f"the run at (b, s, t) = {point} has other events than its neighbours")
+
+
+class _FormulaTable:
+    """Collect rows of numbers seen at the points; give each distinct row one formula."""
+
+    def __init__(self, points: Sequence[Point], uses_target: bool, stacks: int) -> None:
+        self.points, self.uses_target, self.stacks = points, uses_target, stacks
+        self.found: list[tuple[tuple[Term, int], ...]] = []
+        self.index: dict[tuple[int, ...], int] = {}
+        self.index_of_sum: dict[tuple[int, ...], int] = {}
+
+    def rows(self, columns: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+        """The formula number of each quantity, given its values point by point."""
+        values = np.asarray(columns, dtype=np.int64).T
+        distinct, inverse = np.unique(values, axis=0, return_inverse=True)
+        formulas = fit(distinct, self.points, self.uses_target)
+        numbers = []
+        for row, formula in zip(distinct, formulas, strict=True):
+            if formula is None:
+                raise InexactError(f"no formula gives the values {row.tolist()} at {self.points}")
+            key = tuple(row.tolist())
+            if key not in self.index:
+                self.index[key] = len(self.found)
+                self.found.append(formula)
+            numbers.append(self.index[key])
+        return np.asarray(numbers, dtype=np.int32)[inverse.ravel()]
+
+    def sums(self, columns: Sequence[Sequence[tuple[int, ...]]]) -> NDArray[np.int32]:
+        """The formula number of each quantity that is given by its parts, point by point."""
+        counts = [len(parts) for parts in columns[0]]
+        parts = self.rows([[n for parts in column for n in parts] for column in columns])
+        splits = np.split(parts, np.cumsum(counts)[:-1])
+        numbers = [self._sum(tuple(sorted(map(int, split)))) for split in splits]
+        return np.asarray(numbers, dtype=np.int32)
+
+    def _sum(self, parts: tuple[int, ...]) -> int:
+        if parts not in self.index_of_sum:
+            total: dict[Term, int] = {}
+            for number in parts:
+                for term, coefficient in self.found[number]:
+                    total[term] = total.get(term, 0) + coefficient
+            self.index_of_sum[parts] = len(self.found)
+            self.found.append(tuple(total.items()))
+        return self.index_of_sum[parts]
+
+    def formulas(self) -> Formulas:
+        """All formulas found so far as one table over their terms."""
+        terms = sorted({term for formula in self.found for term, _ in formula})
+        column = {term: i for i, term in enumerate(terms)}
+        table = np.zeros((len(self.found), len(terms)), dtype=np.int64)
+        for row, formula in enumerate(self.found):
+            for term, coefficient in formula:
+                table[row, column[term]] = coefficient
+        return Formulas(tuple(terms), table, np.zeros((len(table), self.stacks), dtype=np.int64))
+
+
+@dataclass(slots=True)
+class _Stretch:
+    start: int
+    end: int
+    stack: int
+    unit: int
+    layer: int = -1
+    chain: int = -1
+    descending: bool = False
+
+
+def _cut(trace: Trace) -> tuple[Blocks, NDArray[np.int32]]:
+    """Cut the events where segment or layer changes, and find the walks through each stack."""
+    tag = np.asarray(trace.event_tag, dtype=np.int64)
+    segment = np.asarray(trace.event_segment, dtype=np.int64)
+    change = (np.diff(tag, prepend=tag[0] - 1) != 0) | (np.diff(segment, prepend=-1) != 0)
+    starts = np.flatnonzero(change)
+    ends = np.append(starts[1:], len(tag))
+    stretches = [
+        _Stretch(int(a), int(b), *divmod(int(tag[a]), TAG_BASE)) if tag[a] >= 0
+        else _Stretch(int(a), int(b), -1, -1)
+        for a, b in zip(starts, ends, strict=True)
+    ]
+    _find_chains(stretches, trace)
+    block = np.zeros(len(tag), dtype=np.int32)
+    for number, stretch in enumerate(stretches):
+        block[stretch.start : stretch.end] = number
+    return (
+        Blocks(
+            stack=np.asarray([s.stack if s.layer >= 0 else -1 for s in stretches], dtype=np.int8),
+            layer=np.asarray([s.layer for s in stretches], dtype=np.int8),
+            chain=np.asarray([s.chain for s in stretches], dtype=np.int32),
+            descending=np.asarray([s.descending for s in stretches], dtype=np.bool_),
+        ),
+        block,
+    )
+
+
+def _find_chains(stretches: list[_Stretch], trace: Trace) -> None:
+    """Mark walks 1-2-3 or 3-2-1 through a stack: what its middle layer does, in which direction.
+
+    Layers 0, 1, 3 and 4 are played once wherever they act; layer 2 must act between 1 and 3.
+    """
+    for number, stretch in enumerate(stretches):
+        stretch.layer = stretch.unit
+        if stretch.unit != MIDDLE:
+            continue
+        walk = stretches[max(0, number - 1) : number + 2]
+        order = tuple(s.unit for s in walk)
+        around = (MIDDLE - 1, MIDDLE, MIDDLE + 1)
+        if order not in (around, around[::-1]) or len({s.stack for s in walk}) > 1:
+            raise InexactError(
+                f"a middle layer acts alone at event {stretch.start} of {len(trace.event_kind)}"
+            )
+        for neighbour in walk:
+            neighbour.chain, neighbour.descending = number, order != around
+        _require_alike(walk, trace)
+
+
+def _require_alike(walk: list[_Stretch], trace: Trace) -> None:
+    """Layers 1, 2 and 3 must allocate the same sizes in the same order.
+
+    They may free differently (layer 1 is often the last user of something born in layer 0):
+    each is played as itself, and only births are matched between them.
+    """
+
+    def births(stretch: _Stretch) -> list[int]:
+        events = range(stretch.start, stretch.end)
+        return [
+            trace.storage_bytes[trace.event_ref[i]]
+            for i in events
+            if trace.event_kind[i] == Event.ALLOC
+        ]
+
+    layers = {s.unit: s for s in walk}
+    middle = births(layers[MIDDLE])
+    for unit in (MIDDLE - 1, MIDDLE + 1):
+        if births(layers[unit]) != middle:
+            raise InexactError(f"layers {unit} and {MIDDLE} of a stack allocate differently")
+
+
+def _canonical(
+    kind: NDArray[np.int8], ref: NDArray[np.int32], block: NDArray[np.int32], blocks: Blocks
+) -> NDArray[np.int32]:
+    """For storages of layers 1 and 3, the one born at the same place of layer 2; else itself."""
+    births = np.flatnonzero(kind == Event.ALLOC)
+    canonical = np.arange(len(births), dtype=np.int32)
+    by_place: dict[tuple[int, int, int], int] = {}
+    counter: dict[int, int] = {}
+    places: list[tuple[int, int, int, int]] = []
+    for event in births:
+        number = int(block[event])
+        layer, chain = int(blocks.layer[number]), int(blocks.chain[number])
+        if chain >= 0 and 0 < layer < BASE_UNITS - 1:
+            ordinal = counter.get(number, 0)
+            counter[number] = ordinal + 1
+            places.append((int(ref[event]), chain, layer, ordinal))
+            if layer == MIDDLE:
+                by_place[chain, MIDDLE, ordinal] = int(ref[event])
+    for storage, chain, _, ordinal in places:
+        canonical[storage] = by_place[chain, MIDDLE, ordinal]
+    return canonical
+
+
+def _counts(trace: Trace) -> dict[str, Any]:
+    """Parameter counts at base depth and of one middle layer per stack."""
+    per_tag = trace.parameters_by_tag
+    total = [sum(c[i] for c in per_tag.values()) for i in range(3)]
+    layer = [
+        list(per_tag.get(stack * TAG_BASE + MIDDLE, (0, 0, 0)))
+        for stack in range(len(trace.stack_units))
+    ]
+    return {"counts": {"base": total, "layer": layer}}
+
+
+def deepen(
+    recording: Recording, trace: Trace, point: Point, units: Sequence[int], stack: int
+) -> Recording:
+    """Learn from one deeper run what grows with depth outside the layers (lists over all weights).
+
+    The run must be ``recording``'s at ``point`` with more units in ``stack`` only. Everything
+    else is held against it: the same events, in the same order, of the same sizes.
+
+    Raises:
+        InexactError: the deeper run is not the base run with its middle layer repeated.
+    """
+    order, _ = recording.order(units)
+    events = recording.events
+    kind = np.asarray(trace.event_kind)
+    if len(order) != len(kind) or (events.kind[order] != kind).any():
+        raise InexactError(f"expanded to {len(order)} events, the direct run has {len(kind)}")
+    values = recording.formulas.at(point, [BASE_UNITS] * len(units))
+    grown = _Growth(recording, stack, units[stack] - BASE_UNITS, order)
+    storages, kernels = recording.storages, recording.kernels
+    touched = np.asarray([sum(parts) for parts in trace.kernel_touched])
+    ref = np.asarray(trace.event_ref)
+    births, runs = kind == Event.ALLOC, kind == Event.KERNEL
+    return replace(
+        recording,
+        storages=replace(
+            storages,
+            formula=grown.adjust(storages.formula, births, np.asarray(trace.storage_bytes)[ref[births]], values),
+        ),
+        kernels=replace(
+            kernels, touched=grown.adjust(kernels.touched, runs, touched[ref[runs]], values)
+        ),
+        formulas=grown.formulas(),
+    )
+
+
+class _Growth:
+    """Formulas extended by what grows with the number of units of one stack."""
+
+    def __init__(self, recording: Recording, stack: int, extra: int, order: NDArray[Any]) -> None:
+        self.recording, self.stack, self.extra, self.order = recording, stack, extra, order
+        self.coefficients = list(recording.formulas.coefficients)
+        self.depth = list(recording.formulas.depth)
+        self.known: dict[tuple[int, int], int] = {}
+
+    def adjust(
+        self,
+        formula: NDArray[np.int32],
+        events: NDArray[np.bool_],
+        seen: NDArray[Any],
+        values: NDArray[np.int64],
+    ) -> NDArray[np.int32]:
+        """Formula numbers with a slope where the deeper run shows one."""
+        adjusted = formula.copy()
+        places = self.order[events]
+        rows = self.recording.events.ref[places]
+        for place, row, growth in zip(places, rows, seen - values[formula[rows]], strict=True):
+            if not growth:
+                continue
+            block = self.recording.events.block[place]
+            if self.recording.blocks.layer[block] == MIDDLE or growth % self.extra:
+                raise InexactError(f"event {place} has another size in a deeper model")
+            adjusted[row] = self._with_slope(int(formula[row]), int(growth // self.extra))
+        return adjusted
+
+    def _with_slope(self, formula: int, slope: int) -> int:
+        if (formula, slope) not in self.known:
+            self.known[formula, slope] = len(self.coefficients)
+            self.coefficients.append(self.coefficients[formula])
+            depth = self.depth[formula].copy()
+            depth[self.stack] += slope
+            self.depth.append(depth)
+        return self.known[formula, slope]
+
+    def formulas(self) -> Formulas:
+        """The old formulas and the new ones."""
+        return Formulas(
+            self.recording.formulas.terms, np.stack(self.coefficients), np.stack(self.depth)
+        )
+
+
+def verify(recording: Recording, trace: Trace, point: Point, units: Sequence[int]) -> None:
+    """Hold a recording against a direct run: the same allocations and frees in the same order.
+
+    Raises:
+        InexactError: they differ.
+    """
+    events, sizes = recording.expand(point, units, accumulate=True)
+    kind = np.asarray(trace.event_kind)
+    moves = kind != Event.KERNEL
+    ref = np.asarray(trace.event_ref)[moves]
+    direct = np.where(kind[moves] == Event.ALLOC, ref + 1, -(ref + 1))
+    if len(direct) != len(events):
+        raise InexactError(f"expanded to {len(events)} events, the direct run has {len(direct)}")
+    ours = _by_appearance(events, sizes)
+    theirs = _by_appearance(direct, np.asarray(trace.storage_bytes))
+    different = np.flatnonzero((ours != theirs).any(axis=0))
+    if len(different):
+        raise InexactError(f"event {different[0]} of {len(direct)} differs from the direct run")
+
+
+def _by_appearance(events: NDArray[Any], sizes: NDArray[Any]) -> NDArray[Any]:
+    """Signed sizes and the storage's order of appearance, event by event."""
+    storage = np.abs(events) - 1
+    _, first, inverse = np.unique(storage, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    return np.stack([np.sign(events) * sizes[storage], rank[inverse]])

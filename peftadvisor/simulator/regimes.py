@@ -1,0 +1,94 @@
+"""Where a recording holds: pieces of the (b, s, t) space in which a run's events are the same.
+
+Batch 1 skips copies that larger batches need; attention pads a mask whose length is no multiple
+of 16; a sliding window brings a mask once the input is as long as the window. Each such piece is
+recorded by itself. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from peftadvisor.simulator.polynomials import Point
+
+ALIGNMENT = 16
+_WINDOW_KEYS = ("sliding_window", "attention_chunk_size", "local_attention")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Regime:
+    """One piece: batch 1 or more, aligned lengths or not, and the window that is exceeded.
+
+    ``aligned`` None stands for lengths of both kinds, where they make no difference.
+    """
+
+    single: bool
+    aligned: bool | None
+    beyond_window: int = 0
+
+    @property
+    def key(self) -> str:
+        """A short name, used in file names: ``many-aligned``, ``one-ragged-w4096``."""
+        window = f"-w{self.beyond_window}" if self.beyond_window else ""
+        lengths = {True: "aligned", False: "ragged", None: "any"}[self.aligned]
+        return f"{'one' if self.single else 'many'}-{lengths}{window}"
+
+
+def windows(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Attention windows of a model, ascending; empty where every token sees all others."""
+    text = {**config, **(config.get("text_config") or {})}
+    if text.get("use_sliding_window") is False:
+        return ()
+    found = {text.get(key) for key in _WINDOW_KEYS}
+    return tuple(sorted(w for w in found if isinstance(w, int) and w > 0))
+
+
+def regime_of(point: Point, config: Mapping[str, Any]) -> Regime:
+    """The piece that (b, s, t) lies in."""
+    b, s, t = point
+    passed = [w for w in windows(config) if s >= w]
+    return Regime(
+        single=b == 1,
+        aligned=s % ALIGNMENT == 0 and t % ALIGNMENT == 0,
+        beyond_window=max(passed, default=0),
+    )
+
+
+_LENGTHS = (160, 272, 400, 512, 720, 96, 336, 848, 208, 624)
+_ODD = (1, 3, 7, 9, 13, 5, 11, 2, 15, 6)
+_BATCHES = (2, 3, 2, 5, 4, 3, 2, 4, 5, 3)
+
+
+def sample_points(
+    regime: Regime, config: Mapping[str, Any], limit: int | None, uses_target: bool
+) -> list[Point]:
+    """Points to record in one piece: more of them than any formula has terms.
+
+    ``limit`` is the longest input the model takes (None: any). Lengths of both kinds take turns
+    where the piece does not tell them apart.
+    """
+    above = [w for w in windows(config) if w > regime.beyond_window]
+    high = min([*above, (limit or 1 << 30) + 1])
+    lengths = _lengths_between(regime.beyond_window, high)
+    if regime.aligned is not True:
+        ragged = [min(n + odd, high - 1) for n, odd in zip(lengths, _ODD, strict=False)]
+        mixed = [r if i % 2 else n for i, (n, r) in enumerate(zip(lengths, ragged, strict=True))]
+        lengths = mixed if regime.aligned is None else ragged
+    targets = lengths[3:] + lengths[:3] if uses_target else [128] * len(lengths)
+    batches = (1,) * len(_BATCHES) if regime.single else _BATCHES
+    count = 10 if uses_target else 7
+    count -= 3 if regime.single else 0
+    count += 1 if regime.aligned is None else 0
+    return list(zip(batches, lengths, targets, strict=False))[:count]
+
+
+def _lengths_between(low: int, high: int) -> list[int]:
+    """Lengths in [low, high), multiples of the alignment, unlike in size."""
+    start = -(-low // ALIGNMENT) * ALIGNMENT
+    if high - start > max(_LENGTHS) + ALIGNMENT:
+        return [start + n for n in _LENGTHS]
+    room = (high - 1 - start) // ALIGNMENT
+    steps = [1 + (n * room) // (max(_LENGTHS) + 64) for n in _LENGTHS]
+    return [min(start + ALIGNMENT * n, high - 1) for n in steps]

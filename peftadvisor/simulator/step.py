@@ -1,0 +1,226 @@
+"""The training loop that is simulated: load, then two optimizer steps, watched by a tracer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftadvisor.methods import find_method
+from peftadvisor.simulator.attention import Device
+from peftadvisor.simulator.build import Stack, build_model, make_batch, stacks_of
+from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
+from peftadvisor.simulator.optimizers import make_optimizer
+from peftadvisor.simulator.trace import NO_LAYER, Owner, Phase, Segment, Trace, layer_tag
+from peftadvisor.simulator.tracer import Tracer
+from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model with its method attached, ready to train: what the tracer will watch.
+
+    ``base`` is the transformers model inside, ``base_parameters`` the identities of the
+    parameters that it had before the method came.
+    """
+
+    model: nn.Module
+    base: nn.Module
+    stacks: tuple[Stack, ...]
+    base_parameters: frozenset[int]
+
+
+def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prepared:
+    """Build the model, enable checkpointing as the user would, and attach the method.
+
+    Raises:
+        UsageError: the model or the combination cannot be built.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        base = build_model(spec, training)
+        stacks = tuple(stacks_of(base))
+        parameters = frozenset(id(p) for p in base.parameters())
+        if training.gradient_checkpointing != "none":
+            reentrant = training.gradient_checkpointing == "reentrant"
+            base.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            base.enable_input_require_grads()
+        chosen = find_method(method.name)
+        model = chosen.attach(base, chosen.settings(method))
+    return Prepared(model, base, stacks, parameters)
+
+
+def simulate(
+    spec: ModelSpec, method: MethodSpec, training: TrainingSpec, device: Device
+) -> Trace:
+    """Run two optimizer steps on shapes alone and return everything that was held and computed.
+
+    Raises:
+        UsageError: the model or the combination cannot be built.
+    """
+    return trace_run(prepare(spec, method, training), training, device)
+
+
+def trace_run(prepared: Prepared, training: TrainingSpec, device: Device) -> Trace:
+    """Trace two optimizer steps of a prepared model; it can be traced again afterwards."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _Run(prepared, training, device).trace()
+
+
+class _Run:
+    """One traced run."""
+
+    def __init__(self, prepared: Prepared, training: TrainingSpec, device: Device) -> None:
+        self.prepared = prepared
+        self.model = prepared.model
+        self.training = training
+        self.stacks = prepared.stacks
+        self.device = device
+        self.tracer = Tracer(
+            all_real=not training.padded,
+            workspaces=WORKSPACES if device.capability else {},
+            vocabulary=_vocabulary(prepared.base),
+        )
+
+    def trace(self) -> Trace:
+        with ExitStack() as stack:
+            stack.enter_context(device_kernels(self.device))
+            for hook in self._layer_hooks():
+                stack.callback(hook.remove)
+            self._load()
+            stack.enter_context(self.tracer)
+            parameters = [p for p in self.model.parameters() if p.requires_grad]
+            optimizer = make_optimizer(self.training, parameters)
+            for micro, update in (
+                ((Segment.STEP_1,), Segment.UPDATE_1),
+                ((Segment.STEP_2, Segment.ACCUMULATE), Segment.UPDATE_2),
+            ):
+                for segment in micro:
+                    self._micro_batch(segment)
+                self._own_all((p.grad for p in parameters), Owner.GRADIENT)
+                self._update(optimizer, parameters, update)
+            self.tracer.close()
+        return self._finish()
+
+    def _load(self) -> None:
+        """Weights, adapters and buffers, in the order in which the model holds them."""
+        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
+            owner = Owner.WEIGHT
+            if id(tensor) not in self.prepared.base_parameters and isinstance(tensor, nn.Parameter):
+                owner = Owner.ADAPTER
+            self.tracer.own(tensor, owner, self._tag_of_name(name))
+
+    def _tag_of_name(self, name: str) -> int:
+        for index, stack in enumerate(self.stacks):
+            _, found, rest = name.partition(stack.path + ".")
+            if found and rest.split(".")[0].isdigit():
+                return _unit_tag(index, stack, int(rest.split(".")[0]))
+        return NO_LAYER
+
+    def _micro_batch(self, segment: Segment) -> None:
+        tracer = self.tracer
+        tracer.segment, tracer.phase, tracer.layer = segment, Phase.FORWARD, NO_LAYER
+        batch = make_batch(self.prepared.base, self.training)
+        for tensor in batch.values():
+            tracer.own(tensor, Owner.INPUT)
+        out = self.model(**batch)
+        loss = out.loss
+        self._own_live_as_activation(segment)
+        tracer.phase, tracer.layer = Phase.BACKWARD, NO_LAYER
+        torch.autograd.backward([loss])
+        tracer.layer = NO_LAYER
+        del out, loss, batch
+
+    def _own_live_as_activation(self, segment: Segment) -> None:
+        owners = self.tracer.trace.storage_owner
+        for row in self.tracer.live_storages():
+            if owners[row] == Owner.TEMPORARY:
+                owners[row] = Owner.ACTIVATION
+
+    def _own_all(self, tensors: Iterable[torch.Tensor | None], owner: Owner) -> None:
+        for tensor in tensors:
+            if tensor is not None:
+                self.tracer.own(tensor, owner)
+
+    def _update(
+        self, optimizer: torch.optim.Optimizer, parameters: list[Any], segment: Segment
+    ) -> None:
+        tracer = self.tracer
+        tracer.segment, tracer.phase, tracer.layer = segment, Phase.OPTIMIZER, NO_LAYER
+        if self.training.max_grad_norm:
+            _clip([p.grad for p in parameters if p.grad is not None], self.training.max_grad_norm)
+        optimizer.step()
+        for state in optimizer.state.values():
+            self._own_all(
+                (t for t in state.values() if isinstance(t, torch.Tensor)), Owner.OPTIMIZER
+            )
+        optimizer.zero_grad(set_to_none=True)
+
+    def _layer_hooks(self) -> Iterable[Any]:
+        """Keep the tracer told which layer runs: modules in forward, gradients in backward."""
+        for index, stack in enumerate(self.stacks):
+            layers = list(self.prepared.base.get_submodule(stack.path))  # type: ignore[arg-type]
+            for number, layer in enumerate(layers):
+                tag = _unit_tag(index, stack, number)
+                enter, leave = self._hooks(tag, last=number == len(layers) - 1)
+                yield layer.register_forward_pre_hook(enter)
+                yield layer.register_forward_hook(leave)
+
+    def _hooks(self, tag: int, last: bool) -> tuple[Callable[..., None], Callable[..., None]]:
+        tracer = self.tracer
+
+        def entered(*_: Any) -> None:
+            tracer.layer = tag
+
+        def left(_module: Any, _args: Any, output: Any) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            if isinstance(hidden, torch.Tensor) and hidden.requires_grad:
+                hidden.register_hook(entered)
+            if last and tracer.phase == Phase.FORWARD:
+                tracer.layer = NO_LAYER
+
+        return entered, left
+
+    def _finish(self) -> Trace:
+        trace = self.tracer.trace
+        trace.stack_units = tuple(units_of(stack) for stack in self.stacks)
+        for name, p in self.model.named_parameters():
+            count, trained, stored = trace.parameters_by_tag.get(self._tag_of_name(name), (0, 0, 0))
+            trace.parameters_by_tag[self._tag_of_name(name)] = (
+                count + p.numel(),
+                trained + p.numel() * p.requires_grad,
+                stored + p.numel() * p.element_size() * p.requires_grad,
+            )
+        return trace
+
+
+def units_of(stack: Stack) -> int:
+    """How many units (layers, or periods of unlike layers) follow the stack's prefix."""
+    return (stack.layers - stack.prefix) // stack.period
+
+
+def _unit_tag(index: int, stack: Stack, layer: int) -> int:
+    unit = (layer - stack.prefix) // stack.period
+    return layer_tag(index, unit) if unit >= 0 else NO_LAYER
+
+
+def _vocabulary(model: Any) -> frozenset[int]:
+    """Last dimensions that mark a tensor as logits."""
+    text = model.config.get_text_config() if hasattr(model.config, "get_text_config") else None
+    head = model.get_output_embeddings()
+    sizes = (getattr(text, "vocab_size", None), getattr(head, "out_features", None))
+    return frozenset(n for n in sizes if n)
+
+
+def _clip(gradients: list[torch.Tensor], max_norm: float) -> None:
+    """Clip by global norm with the multi-tensor kernels, as torch does on CUDA."""
+    norms = torch._foreach_norm(gradients, 2.0)
+    total = torch.linalg.vector_norm(torch.stack(norms))
+    factor = torch.clamp(max_norm / (total + 1e-6), max=1.0)
+    torch._foreach_mul_(gradients, factor)
