@@ -10,7 +10,6 @@ Only ``cli.main`` turns these into exit codes.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -31,7 +30,9 @@ class UnknownNameError(UsageError):
     """A name that no catalog row carries."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        """Build the message ``unknown KIND 'NAME'; did you mean 'X'? See: peftadvisor list KINDs``."""
+        """Say ``unknown KIND 'NAME'; did you mean 'X'? See: peftadvisor list KINDs``."""
+        import difflib  # slow to import, and needed only now
+
         names = sorted(set(known))
         by_key = {candidate.lower(): candidate for candidate in names}
         close = difflib.get_close_matches(name.lower(), list(by_key), n=1, cutoff=0.6)

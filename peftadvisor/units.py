@@ -44,7 +44,7 @@ def parse_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     unit = _BYTE_UNITS.get(match.group(2).lower() or "b") if match else None
-    if match is None or unit is None or float(match.group(1)) <= 0:
+    if match is None or unit is None or not 0 < float(match.group(1)) < 1e18:
         raise UsageError(f"'{text}' is not a memory size; write it like 24GiB or 24GB")
     return int(float(match.group(1)) * unit)
 

@@ -12,7 +12,7 @@ from peftadvisor.methods import find_method
 from peftadvisor.profiles import Cost, Estimate, Evidence, Memory, Provenance, StepTime
 from peftadvisor.simulator.library import Variant, attention_kernels
 from peftadvisor.simulator.obtain import Progress, Simulated, obtain
-from peftadvisor.specs import Budget, PriceSpec, RunSpec, Verdict
+from peftadvisor.specs import Budget, PriceSpec, RunSpec, TrainingSpec, Verdict
 from peftadvisor.units import format_bytes
 
 UNCALIBRATED = "uncalibrated: spec-sheet rates and stated shares, nothing fitted"
@@ -44,12 +44,15 @@ def variant_of(run: RunSpec) -> Variant:
 
 def with_implied_quantization(run: RunSpec) -> RunSpec:
     """The run with the base quantization that its method brings (QLoRA), if the user set none."""
-    implied = find_method(run.method.name).quantization
-    if implied is None or run.training.quantization != "none":
-        return run
-    return dataclasses.replace(
-        run, training=dataclasses.replace(run.training, quantization=implied)
-    )
+    return dataclasses.replace(run, training=implied_training(run.method.name, run.training))
+
+
+def implied_training(method: str, training: TrainingSpec) -> TrainingSpec:
+    """Training settings with what the method implies: QLoRA's quantized base."""
+    implied = find_method(method).quantization
+    if implied is None or training.quantization != "none":
+        return training
+    return dataclasses.replace(training, quantization=implied)
 
 
 def from_simulated(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -222,13 +222,26 @@ def _refuse_constant(text: str) -> NoReturn:
 def _check_kinds(method: Method, settings: Values) -> None:
     """A value must be of the kind of its default; None says nothing about the kind."""
     for key, value in settings.items():
-        default = method.defaults[key]
-        if isinstance(default, bool):
-            fits, kind = isinstance(value, bool), "true or false"
-        elif isinstance(default, int | float):
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
-            fits, kind = fits and value >= 0, "a number of 0 or more"
-        else:
-            continue
-        if not fits:
+        kind = _kind(key, method.defaults[key])
+        if kind is not None and not _KINDS[kind](value):
             raise UsageError(f"{method.name} setting '{key}' is {value!r}; it must be {kind}")
+
+
+def _kind(key: str, default: Any) -> str | None:
+    if key in ("rank", "dropout"):
+        return "a whole number of 1 or more" if key == "rank" else "a number from 0 to 1"
+    if isinstance(default, bool):
+        return "true or false"
+    return "a number of 0 or more" if isinstance(default, int | float) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "true or false": lambda value: isinstance(value, bool),
+    "a number from 0 to 1": lambda value: _is_number(value) and value <= 1,
+    "a number of 0 or more": _is_number,
+    "a whole number of 1 or more": lambda value: _is_number(value) and value in range(1, 10**6 + 1),
+}

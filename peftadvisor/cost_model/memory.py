@@ -69,7 +69,7 @@ def predict_memory(run: Simulated, gpu: GpuSpec) -> Memory:
 def least_device_bytes(run: Simulated, gpu: GpuSpec) -> int:
     """A quick lower bound of the device peak: allocated peak and context, no fragmentation."""
     workspace = HANDLES * matmul_workspace_bytes(gpu)
-    return run.peak().allocated_bytes + workspace + context_bytes(gpu).typical
+    return run.allocated_peak() + workspace + context_bytes(gpu).typical
 
 
 def oom_probability(device_bytes: int, gpu: GpuSpec) -> float:

@@ -139,7 +139,7 @@ def facts(estimate: Estimate, because: Sequence[str] = ()) -> Table:
         (
             "From",
             f"{provenance.engine}; recording {provenance.recording}; "
-            f"calibration {provenance.calibration}; {versions}",
+            f"{provenance.calibration}; {versions}",
         ),
     ]
     for label, text in rows:
@@ -213,7 +213,7 @@ def _setting(value: Any) -> str:
 def _percent(share: float) -> str:
     if 0 < share < 0.001:
         return "< 0.1 %"
-    return f"{100 * share:.3g} %"
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
 def _tera(count: float) -> str:

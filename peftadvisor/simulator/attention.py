@@ -124,8 +124,6 @@ def attend(call: AttentionCall, scale: float | None) -> torch.Tensor:
         )
         return out[0][..., :d]
     if _can_use_cpu_flash(call):
-        if not call.same_heads:
-            k, v = (t.repeat_interleave(q.size(-3) // t.size(-3), -3) for t in (k, v))
         return aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, call.dropout, call.is_causal, attn_mask=mask, scale=scale
         )[0]

@@ -89,7 +89,7 @@ def build_model(spec: ModelSpec, training: TrainingSpec) -> nn.Module:
 
 def _instantiate(cls: Any, config: Any, training: TrainingSpec) -> Any:
     dtype = TORCH_DTYPES[training.dtype]
-    attention = None if training.attention == "sdpa" else training.attention
+    attention: str | None = None if training.attention == "sdpa" else training.attention
     if training.attention == "flash_attention_2":
         flash_attention.check(cls, dtype, training.amp)
         attention = flash_attention.register()
@@ -106,6 +106,7 @@ def _instantiate(cls: Any, config: Any, training: TrainingSpec) -> Any:
         raise UsageError(f"{cls.__name__} cannot be built from this config: {line}") from error
     if training.gradient_checkpointing != "none" and not model.supports_gradient_checkpointing:
         raise UsageError(f"{cls.__name__} does not support gradient checkpointing")
+    _all_on_meta(model)
     _keep_in_fp32(model, dtype)
     return model
 
@@ -116,6 +117,18 @@ def _parts(config: Any) -> Iterator[Any]:
         part = getattr(config, key, None)
         if part is not None:
             yield from _parts(part)
+
+
+def _all_on_meta(model: nn.Module) -> None:
+    """Replace the few tensors that a model makes elsewhere (weight norm, on the CPU)."""
+    for module in model.modules():
+        for name, p in [*module.named_parameters(recurse=False)]:
+            if not p.is_meta:
+                moved = torch.empty_like(p, device="meta")
+                setattr(module, name, nn.Parameter(moved, requires_grad=p.requires_grad))
+        for name, buffer in [*module.named_buffers(recurse=False)]:
+            if not buffer.is_meta:
+                setattr(module, name, torch.empty_like(buffer, device="meta"))
 
 
 def _keep_in_fp32(model: Any, dtype: torch.dtype) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -83,9 +84,9 @@ class Variant:
     def find(self, regime: Regime) -> Recording | None:
         """The recording of this variant in the package or the cache, or None."""
         for folder in (BUNDLED, cache_folder()):
-            data = _read(folder / f"{self.model.config_key}.zip", self.member(regime))
-            if data is not None:
-                return unpack(data)
+            recording = _read(folder / f"{self.model.config_key}.zip", self.member(regime))
+            if recording is not None:
+                return recording
         return None
 
     def keep(self, regime: Regime, recording: Recording, folder: Path | None = None) -> None:
@@ -113,11 +114,23 @@ def cache_folder() -> Path:
     return Path(root) / "peftadvisor" / f"recordings-{FORMAT}"
 
 
-def _read(path: Path, member: str) -> bytes | None:
+def _read(path: Path, member: str) -> Recording | None:
+    changed_ns = path.stat().st_mtime_ns if path.exists() else 0
+    return _read_version(path, member, changed_ns) if changed_ns else None
+
+
+@lru_cache(maxsize=256)
+def _read_version(path: Path, member: str, changed_ns: int) -> Recording | None:
+    """A member of one version of a file; read again when the file changes."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(member)
-    except (FileNotFoundError, KeyError):
+        data = _archive(path, changed_ns).read(member)
+    except KeyError:
         return None
     except (zipfile.BadZipFile, OSError) as error:
         raise UsageError(f"{path} cannot be read ({error}); delete it and run again") from error
+    return unpack(data)
+
+
+@lru_cache(maxsize=8)
+def _archive(path: Path, changed_ns: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)

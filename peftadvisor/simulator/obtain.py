@@ -46,6 +46,10 @@ class Simulated:
         """Library versions that were recorded."""
         return dict(self.recording.facts["versions"])
 
+    def allocated_peak(self) -> int:
+        """Allocated peak in bytes."""
+        return self.recording.allocated_peak(self.point, self.units, accumulate=self.accumulate)
+
     def peak(self) -> Peak:
         """Allocated peak and its owners."""
         return self.recording.peak(self.point, self.units, accumulate=self.accumulate)

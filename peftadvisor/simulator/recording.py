@@ -126,15 +126,26 @@ class Recording:
     formulas: Formulas
     facts: Mapping[str, Any] = field(hash=False)
 
-    def peak(self, point: Point, units: Sequence[int], *, accumulate: bool = False) -> Peak:
-        """Allocated peak at (b, s, t) and these depths, and who holds it.
+    def allocated_peak(
+        self, point: Point, units: Sequence[int], *, accumulate: bool = False
+    ) -> int:
+        """Allocated peak in bytes at (b, s, t) and these depths, and nothing else.
 
         With ``accumulate`` the second step has a further micro-batch before its update.
         """
+        delta, times = self._changes(point, units, accumulate)
+        return self._highest(delta, times)[2]
+
+    def _changes(
+        self, point: Point, units: Sequence[int], accumulate: bool
+    ) -> tuple[Integers, Integers]:
         sizes = _rounded(self.formulas.at(point, units)[self.storages.formula])
-        times = self._times(units)
-        delta = self._deltas(sizes) * self._active(accumulate)
-        position, copies = self._highest(delta, times)
+        return self._deltas(sizes) * self._active(accumulate), self._times(units)
+
+    def peak(self, point: Point, units: Sequence[int], *, accumulate: bool = False) -> Peak:
+        """The allocated peak, who holds it, and where in the step it falls."""
+        delta, times = self._changes(point, units, accumulate)
+        position, copies, _ = self._highest(delta, times)
         owners = self._held(delta, times, position, copies)
         before = np.flatnonzero(self.events.kind[: position + 1] == Event.KERNEL)
         row = int(self.events.ref[before[-1]]) if len(before) else -1
@@ -162,8 +173,8 @@ class Recording:
     def _starts(self) -> Integers:
         return np.flatnonzero(np.diff(self.events.block, prepend=-1))
 
-    def _highest(self, delta: Integers, times: Integers) -> tuple[int, int]:
-        """Event and number of earlier plays of its block at which most is held.
+    def _highest(self, delta: Integers, times: Integers) -> tuple[int, int, int]:
+        """Event and number of earlier plays of its block at which most is held, and how much.
 
         A block played m times adds its sum S each time, so it peaks in its first play or, if
         S > 0, in its last.
@@ -176,7 +187,7 @@ class Recording:
         earlier = np.where(total > 0, times - 1, 0)
         level = inside + (before + earlier * total)[self.events.block]
         position = int(np.argmax(level))
-        return position, int(earlier[self.events.block[position]])
+        return position, int(earlier[self.events.block[position]]), int(level[position])
 
     def _held(
         self, delta: Integers, times: Integers, position: int, copies: int

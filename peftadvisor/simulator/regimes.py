@@ -78,8 +78,7 @@ def sample_points(
         lengths = mixed if regime.aligned is None else ragged
     targets = lengths[3:] + lengths[:3] if uses_target else [128] * len(lengths)
     batches = (1,) * len(_BATCHES) if regime.single else _BATCHES
-    count = 10 if uses_target else 7
-    count -= 3 if regime.single else 0
+    count = (7 if regime.single else 9) if uses_target else (4 if regime.single else 5)
     count += 1 if regime.aligned is None else 0
     return list(zip(batches, lengths, targets, strict=False))[:count]
 

@@ -15,6 +15,7 @@ from peftadvisor.methods import find_method
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.build import Stack, build_model, make_batch, stacks_of
 from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
+from peftadvisor.simulator.meta_kernels import missing_kernels
 from peftadvisor.simulator.optimizers import make_optimizer
 from peftadvisor.simulator.trace import NO_LAYER, Owner, Phase, Segment, Trace, layer_tag
 from peftadvisor.simulator.tracer import Tracer
@@ -91,6 +92,7 @@ class _Run:
     def trace(self) -> Trace:
         with ExitStack() as stack:
             stack.enter_context(device_kernels(self.device))
+            stack.enter_context(missing_kernels())
             for hook in self._layer_hooks():
                 stack.callback(hook.remove)
             self._load()

@@ -127,7 +127,7 @@ class Tracer(TorchDispatchMode):
         inputs: list[torch.Tensor] = []
         key = (func, _signature(args, inputs), _signature(tuple(kwargs.items()), inputs))
         known = self._known.get(key) if all(t.is_meta for t in inputs) else None
-        if known is None:
+        if known is None or not known.outputs:  # what runs on the CPU must run
             out = func(*args, **kwargs)
             known = self._known[key] = self._learn(func, args, kwargs, inputs, out)
         else:

@@ -1,0 +1,39 @@
+# Every target works in a fresh clone: the ones that need packages make the virtual environment.
+VENV ?= .venv
+PYTHON ?= python3
+WORKERS ?= 2
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test lint types golden accuracy recordings check
+
+help:  ## Show this help
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+venv: $(BIN)/.installed  ## Make the virtual environment VENV (.venv) with all that the tests need
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+test: venv  ## Run the tests that need no GPU
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: venv  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv  ## Check types
+	$(BIN)/mypy
+
+golden: venv  ## Rewrite the golden files from what the code prints now; read the diff before you commit
+	$(BIN)/python -m pytest -q tests/golden --update-golden
+
+accuracy: venv  ## Hold predictions against the measured runs and print the error table
+	$(BIN)/python benchmarks/accuracy.py
+
+recordings: venv  ## Record the bundled models anew (minutes to hours; needs no GPU)
+	$(BIN)/python benchmarks/make_recordings.py
+
+check: lint types test  ## All that must pass before a commit

@@ -1,0 +1,115 @@
+"""Record the bundled models: every method, with and without checkpointing, batch 1 and more.
+
+    python benchmarks/make_recordings.py [--models a,b] [--methods x,y] [--workers 2] [--out DIR]
+
+Resumable: what is already recorded is skipped. Models of one shape share one file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from peftadvisor.advisor.estimating import implied_training
+from peftadvisor.data.models import find_model
+from peftadvisor.errors import PeftAdvisorError
+from peftadvisor.methods import METHODS
+from peftadvisor.simulator.library import BUNDLED, REPRESENTATIVE, Variant
+from peftadvisor.simulator.recorder import InexactError
+from peftadvisor.simulator.regimes import Regime, windows
+from peftadvisor.specs import MethodSpec, TrainingSpec
+
+LONGEST_WINDOW = 4096
+MODELS = Path(__file__).with_name("bundled_models.txt")
+
+
+def variants(model_id: str, methods: list[str], kernels: str) -> Iterator[Variant]:
+    """Everything to record of one model."""
+    model = find_model(model_id)
+    for method in methods:
+        for checkpointing in ("none", "non-reentrant"):
+            training = implied_training(
+                method, TrainingSpec(gradient_checkpointing=checkpointing)
+            )
+            yield Variant(model, MethodSpec(name=method), training, kernels)  # type: ignore[arg-type]
+
+
+def regimes(variant: Variant) -> Iterator[Regime]:
+    """The pieces to record: batch 1 and more, within and beyond each attention window."""
+    limits = [0, *(w for w in windows(variant.model.config) if w <= LONGEST_WINDOW)]
+    for beyond in limits:
+        for single in (False, True):
+            yield Regime(single, None, beyond)
+
+
+def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> str:
+    """Record all that is missing of one model; one line of what came of it."""
+    started, made, skipped, failed = time.time(), 0, 0, []
+    for variant in variants(model_id, methods, kernels):
+        for regime in regimes(variant):
+            if _present(variant, regime, out):
+                skipped += 1
+                continue
+            try:
+                _record(variant, regime, out)
+                made += 1
+            except PeftAdvisorError as error:
+                failed.append(f"{variant.method.name}/{regime.key}: {error}")
+    line = f"{model_id}: {made} made, {skipped} there, {time.time() - started:.0f} s"
+    return "\n  ".join([line, *dict.fromkeys(failed)])
+
+
+def _present(variant: Variant, regime: Regime, out: Path) -> bool:
+    path = out / f"{variant.model.config_key}.zip"
+    if not path.exists():
+        return False
+    names = set(zipfile.ZipFile(path).namelist())
+    kinds = (dataclasses.replace(regime, aligned=a) for a in (None, True))
+    return any(variant.member(kind) in names for kind in kinds)
+
+
+def _record(variant: Variant, regime: Regime, out: Path) -> None:
+    from peftadvisor.simulator.attention import Device
+    from peftadvisor.simulator.record import record
+
+    device = Device(REPRESENTATIVE[variant.kernels])
+    for aligned in (None, True):
+        piece = dataclasses.replace(regime, aligned=aligned)
+        try:
+            recording = record(variant.model, variant.method, variant.training, device, piece)
+        except InexactError:
+            if aligned:
+                raise
+            continue
+        variant.keep(piece, recording, out)
+        return
+
+
+def main() -> None:
+    """Record in parallel, one model per process at a time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default=None)
+    parser.add_argument("--methods", default=",".join(method.name for method in METHODS))
+    parser.add_argument("--kernels", default="flash")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=BUNDLED)
+    options = parser.parse_args()
+    listed = [line.split("#")[0].strip() for line in MODELS.read_text().splitlines()]
+    models = options.models.split(",") if options.models else [name for name in listed if name]
+    methods = options.methods.split(",")
+    with ProcessPoolExecutor(options.workers, max_tasks_per_child=4) as pool:
+        tasks = [
+            pool.submit(record_model, name, methods, options.kernels, options.out)
+            for name in models
+        ]
+        for task in tasks:
+            print(task.result(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
