@@ -60,7 +60,7 @@ def record(
         units[index] += EXTRA_UNITS
         trace = run(prepare(deeper, method, training), points[0])
         recording = deepen(recording, trace, points[0], units, index)
-    return recording
+    return recording.condensed()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

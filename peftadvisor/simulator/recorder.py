@@ -14,6 +14,8 @@ from peftadvisor.simulator.polynomials import Point, Term, fit
 from peftadvisor.simulator.recording import (
     BASE_UNITS,
     MIDDLE,
+    NO_FORMULA,
+    SHAPE_WIDTH,
     Blocks,
     Events,
     Formulas,
@@ -46,6 +48,7 @@ def compile_recording(
     storages = table.rows([t.storage_bytes for t in traces])
     flops = table.rows([t.kernel_flops for t in traces])
     touched = table.sums([t.kernel_touched for t in traces])
+    shapes = table.shapes([t.kernel_shapes for t in traces])
     blocks, block_of_event = _cut(first)
     kind = np.asarray(first.event_kind, dtype=np.int8)
     ref = np.asarray(first.event_ref, dtype=np.int32)
@@ -69,7 +72,7 @@ def compile_recording(
             canonical=canonical,
             birth_block=birth,
         ),
-        kernels=Kernels(tuple(map(str, names)), name.astype(np.int16), flops, touched),
+        kernels=Kernels(tuple(map(str, names)), name.astype(np.int16), flops, touched, shapes),
         formulas=table.formulas(),
         facts={**facts, **_counts(first)},
     )
@@ -78,7 +81,7 @@ def compile_recording(
 def compile_point(trace: Trace, point: Point, facts: dict[str, Any]) -> Recording:
     """One run at one point as a recording: every number a constant, every event played once."""
     flat = replace(trace, event_tag=[NO_LAYER] * len(trace.event_tag), stack_units=())
-    return compile_recording([flat], [point], False, facts)
+    return compile_recording([flat], [point], False, facts).condensed()
 
 
 def _require_same_structure(first: Trace, other: Trace, point: Point) -> None:
@@ -98,7 +101,7 @@ class _FormulaTable:
 
     def rows(self, columns: Sequence[Sequence[int]]) -> NDArray[np.int32]:
         """The formula number of each quantity, given its values point by point."""
-        values = np.asarray(columns, dtype=np.int64).T
+        values = np.asarray(columns, dtype=np.int64).T.reshape(-1, len(columns))
         distinct, inverse = np.unique(values, axis=0, return_inverse=True)
         formulas = fit(distinct, self.points, self.uses_target)
         numbers = []
@@ -119,6 +122,15 @@ class _FormulaTable:
         splits = np.split(parts, np.cumsum(counts)[:-1])
         numbers = [self._sum(tuple(sorted(map(int, split)))) for split in splits]
         return np.asarray(numbers, dtype=np.int32)
+
+    def shapes(self, columns: Sequence[Sequence[tuple[int, ...]]]) -> NDArray[np.int32]:
+        """Formula numbers of every dimension, kernel × SHAPE_WIDTH."""
+        counts = [len(parts) for parts in columns[0]]
+        parts = self.rows([[n for parts in column for n in parts] for column in columns])
+        table = np.full((len(counts), SHAPE_WIDTH), NO_FORMULA, dtype=np.int32)
+        for row, numbers in enumerate(np.split(parts, np.cumsum(counts)[:-1])):
+            table[row, : min(len(numbers), SHAPE_WIDTH)] = numbers[:SHAPE_WIDTH]
+        return table
 
     def _sum(self, parts: tuple[int, ...]) -> int:
         if parts not in self.index_of_sum:

@@ -12,7 +12,7 @@ layer, or a period of unlike layers).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,14 +84,23 @@ class Storages:
     birth_block: NDArray[np.int32]
 
 
+SHAPE_WIDTH = 10
+NO_FORMULA = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """Per kernel: its name and the formulas of its FLOPs and of the bytes it touches."""
+    """Per kernel: its name and the formulas of its FLOPs, of the bytes it touches, of its shapes.
+
+    ``shapes`` holds the dimensions of the first two inputs of kernels with FLOPs, one after
+    another, padded by NO_FORMULA to SHAPE_WIDTH.
+    """
 
     names: tuple[str, ...]
     name: NDArray[np.int16]
     flops: NDArray[np.int32]
     touched: NDArray[np.int32]
+    shapes: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,7 @@ class KernelUse:
     count: int
     flops: int
     touched_bytes: int
+    shapes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,24 +214,44 @@ class Recording:
         return {o: int(held[o]) for o in Owner if held[o]}
 
     def kernel_uses(self, point: Point, units: Sequence[int]) -> tuple[KernelUse, ...]:
-        """Kernels of the second step's first micro-batch and of its update, grouped by cost."""
+        """Kernels of the second step's first micro-batch and of its update, each with its count."""
         values, times = self.formulas.at(point, units), self._times(units)
+        kernels = self.kernels
         steady = np.isin(self.events.segment, (Segment.STEP_2, Segment.UPDATE_2))
         index = np.flatnonzero(steady & (self.events.kind == Event.KERNEL))
-        rows = self.events.ref[index]
-        keys = np.stack(
-            [
-                self.kernels.name[rows].astype(np.int64),
-                self.events.phase[index].astype(np.int64),
-                values[self.kernels.flops[rows]],
-                values[self.kernels.touched[rows]],
-            ]
-        )
-        unique, inverse = np.unique(keys, axis=1, return_inverse=True)
-        counts = np.bincount(inverse.ravel(), weights=times[self.events.block[index]])
+        place = self.events.phase[index] * len(kernels.name) + self.events.ref[index]
+        counts = np.bincount(place, weights=times[self.events.block[index]])
+        phases, rows = np.divmod(np.flatnonzero(counts), len(kernels.name))
         return tuple(
-            KernelUse(self.kernels.names[n], Phase(int(p)), int(c), int(f), int(t))
-            for (n, p, f, t), c in zip(unique.T, counts, strict=True)
+            KernelUse(
+                name=kernels.names[kernels.name[row]],
+                phase=Phase(phase),
+                count=int(counts[phase * len(kernels.name) + row]),
+                flops=int(values[kernels.flops[row]]),
+                touched_bytes=int(values[kernels.touched[row]]),
+                shapes=tuple(int(values[f]) for f in kernels.shapes[row] if f != NO_FORMULA),
+            )
+            for phase, row in zip(phases.tolist(), rows.tolist(), strict=True)
+        )
+
+    def condensed(self) -> Recording:
+        """The same with kernels that cost the same at every point told once."""
+        kernels = self.kernels
+        table = np.column_stack([kernels.name, kernels.flops, kernels.touched, kernels.shapes])
+        distinct, row = np.unique(table, axis=0, return_inverse=True)
+        runs = self.events.kind == Event.KERNEL
+        ref = self.events.ref.copy()
+        ref[runs] = row.ravel()[ref[runs]]
+        return replace(
+            self,
+            events=replace(self.events, ref=ref),
+            kernels=Kernels(
+                kernels.names,
+                distinct[:, 0].astype(np.int16),
+                distinct[:, 1].astype(np.int32),
+                distinct[:, 2].astype(np.int32),
+                distinct[:, 3:].astype(np.int32),
+            ),
         )
 
     def expand(

@@ -37,6 +37,7 @@ def pack(recording: Recording) -> bytes:
     born_before = np.cumsum(events.kind == Event.ALLOC)[events.kind == Event.FREE]
     arrays: dict[str, NDArray[Any]] = {
         "kind": events.kind,
+        "kernel": events.ref[events.kind == Event.KERNEL].astype(np.int16),
         "freed_back": (born_before - freed).astype(np.int32),
         "phase": events.phase,
         "starts": np.diff(np.flatnonzero(np.diff(events.block, prepend=-1)), prepend=0).astype(
@@ -55,6 +56,7 @@ def pack(recording: Recording) -> bytes:
         "name": recording.kernels.name.astype(np.int16),
         "flops": recording.kernels.flops.astype(np.int16),
         "touched": recording.kernels.touched.astype(np.int16),
+        "shapes": recording.kernels.shapes.astype(np.int16),
         "coefficients": recording.formulas.coefficients,
         "depth": recording.formulas.depth,
     }
@@ -85,7 +87,7 @@ def unpack(data: bytes) -> Recording:
     return Recording(
         events=Events(
             kind=kind,
-            ref=_references(kind, arrays["freed_back"]),
+            ref=_references(kind, arrays),
             segment=np.repeat(arrays["segment"], lengths),
             phase=arrays["phase"],
             block=block,
@@ -103,7 +105,11 @@ def unpack(data: bytes) -> Recording:
             birth_block=block[birth_events],
         ),
         kernels=Kernels(
-            tuple(header["names"]), arrays["name"], arrays["flops"], arrays["touched"]
+            tuple(header["names"]),
+            arrays["name"],
+            arrays["flops"],
+            arrays["touched"],
+            arrays["shapes"],
         ),
         formulas=Formulas(
             tuple(Term(b, (p, r), (q, u)) for b, p, r, q, u in header["terms"]),
@@ -131,11 +137,11 @@ def _read(data: bytes) -> tuple[Mapping[str, Any], dict[str, NDArray[Any]]]:
     return header, arrays
 
 
-def _references(kind: NDArray[Any], freed_back: NDArray[Any]) -> NDArray[np.int32]:
-    """Births and kernels are numbered as they come; a free counts back from the last birth."""
+def _references(kind: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int32]:
+    """Births are numbered as they come; a free counts back from the last birth."""
     births, runs, frees = (kind == k for k in (Event.ALLOC, Event.KERNEL, Event.FREE))
     ref = np.zeros(len(kind), dtype=np.int32)
     ref[births] = np.arange(births.sum())
-    ref[runs] = np.arange(runs.sum())
-    ref[frees] = np.cumsum(births)[frees] - freed_back
+    ref[runs] = arrays["kernel"]
+    ref[frees] = np.cumsum(births)[frees] - arrays["freed_back"]
     return ref

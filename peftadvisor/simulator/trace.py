@@ -74,7 +74,7 @@ class Trace:
     ``event_*``: kind, row it refers to, layer tag, segment, phase.
     ``storage_*``: size in bytes, owner, layer tag at birth.
     ``kernel_*``: operator name, FLOPs (1 MAC = 2 FLOPs), bytes of each tensor read or
-    written.
+    written, and for kernels with FLOPs the shapes of their first two inputs, one after another.
     ``parameters_by_tag``: per layer tag, parameters in all, trained, and bytes of the trained.
     """
 
@@ -89,5 +89,6 @@ class Trace:
     kernel_name: list[str] = field(default_factory=list)
     kernel_flops: list[int] = field(default_factory=list)
     kernel_touched: list[tuple[int, ...]] = field(default_factory=list)
+    kernel_shapes: list[tuple[int, ...]] = field(default_factory=list)
     stack_units: tuple[int, ...] = ()
     parameters_by_tag: dict[int, tuple[int, int, int]] = field(default_factory=dict)

@@ -145,12 +145,15 @@ class Tracer(TorchDispatchMode):
         buffers = self._workspaces.get(func)
         touched = tuple(n for n in map(_touched_bytes, [*inputs, *outputs]) if n)
         mutated = not outputs and any(t.is_meta for t in inputs)  # in-place foreach returns None
+        flops = int(counter(*args, **kwargs, out_val=out)) if counter else 0
+        shapes = [t.shape for t in inputs if t.dim() > 1][:2] if flops else []
         return _Operator(
             name=_kernel_name(func, outputs or inputs),
             result=_result_of(out, inputs),
             outputs=len(outputs) or int(mutated),
-            flops=int(counter(*args, **kwargs, out_val=out)) if counter else 0,
+            flops=flops,
             touched=touched,
+            shapes=tuple(int(n) for shape in shapes for n in shape),
             buffers=tuple(n for n in buffers(*args, **kwargs) if n) if buffers else (),
         )
 
@@ -162,6 +165,7 @@ class Tracer(TorchDispatchMode):
         trace.kernel_name.append(known.name)
         trace.kernel_flops.append(known.flops)
         trace.kernel_touched.append(known.touched)
+        trace.kernel_shapes.append(known.shapes)
         self._event(Event.KERNEL, len(trace.kernel_name) - 1, tags[0])
         for tensor, tag in zip(outputs, tags, strict=False):
             self._follow(tensor, tag)
@@ -204,6 +208,7 @@ class _Operator:
     outputs: int
     flops: int
     touched: tuple[int, ...]
+    shapes: tuple[int, ...]
     buffers: tuple[int, ...]
 
     def build(self, inputs: list[torch.Tensor]) -> Any:
