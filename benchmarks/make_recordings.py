@@ -44,7 +44,7 @@ def regimes(variant: Variant) -> Iterator[Regime]:
     limits = [0, *(w for w in windows(variant.model.config) if w <= LONGEST_WINDOW)]
     for beyond in limits:
         for single in (False, True):
-            yield Regime(single, None, beyond)
+            yield Regime(single, "any", beyond)
 
 
 def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> str:
@@ -69,7 +69,7 @@ def _present(variant: Variant, regime: Regime, out: Path) -> bool:
     if not path.exists():
         return False
     names = set(zipfile.ZipFile(path).namelist())
-    kinds = (dataclasses.replace(regime, aligned=a) for a in (None, True))
+    kinds = (dataclasses.replace(regime, lengths=n) for n in ("any", "aligned"))
     return any(variant.member(kind) in names for kind in kinds)
 
 
@@ -78,12 +78,12 @@ def _record(variant: Variant, regime: Regime, out: Path) -> None:
     from peftadvisor.simulator.record import record
 
     device = Device(REPRESENTATIVE[variant.kernels])
-    for aligned in (None, True):
-        piece = dataclasses.replace(regime, aligned=aligned)
+    for lengths in ("any", "aligned"):
+        piece = dataclasses.replace(regime, lengths=lengths)
         try:
             recording = record(variant.model, variant.method, variant.training, device, piece)
         except InexactError:
-            if aligned:
+            if lengths == "aligned":
                 raise
             continue
         variant.keep(piece, recording, out)

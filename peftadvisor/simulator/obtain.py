@@ -104,8 +104,8 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
 
 
 def _find(variant: Variant, regime: Regime) -> Recording | None:
-    for aligned in (None, regime.aligned):
-        found = variant.find(dataclasses.replace(regime, aligned=aligned))
+    for lengths in ("any", regime.lengths):
+        found = variant.find(dataclasses.replace(regime, lengths=lengths))
         if found:
             return found
     return None
@@ -140,8 +140,8 @@ def _record(
         progress(f"recording {variant.method.name} on {variant.model.id}")
     device = Device(REPRESENTATIVE[variant.kernels])
     accumulate = variant.training.gradient_accumulation_steps > 1
-    for aligned in (None, regime.aligned):
-        piece = dataclasses.replace(regime, aligned=aligned)
+    for lengths in ("any", regime.lengths):
+        piece = dataclasses.replace(regime, lengths=lengths)
         try:
             recording = record(
                 variant.model, variant.method, variant.training, device, piece

@@ -11,7 +11,13 @@ from peftadvisor.data.models import max_positions
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.depth import at_depth, depth_fields, period
 from peftadvisor.simulator.polynomials import Point
-from peftadvisor.simulator.recorder import InexactError, compile_point, compile_recording, deepen
+from peftadvisor.simulator.recorder import (
+    InexactError,
+    compile_point,
+    compile_recording,
+    deepen,
+    require_same_structure,
+)
 from peftadvisor.simulator.recording import BASE_UNITS, Recording
 from peftadvisor.simulator.regimes import Regime, sample_points
 from peftadvisor.simulator.step import Prepared, prepare, trace_run
@@ -43,7 +49,10 @@ def record(
         there = dataclasses.replace(training, micro_batch_size=b, seq_len=s, target_len=t)
         return trace_run(ready, there, device)
 
-    traces = [run(prepared, point) for point in points]
+    traces: list[Trace] = []
+    for point in points:
+        traces.append(run(prepared, point))
+        require_same_structure(traces[0], traces[-1], point)
     if any(units != BASE_UNITS for units in traces[0].stack_units):
         raise InexactError(f"{model.id} has layers in no regular order")
     facts = {

@@ -35,15 +35,12 @@ class InexactError(PeftAdvisorError):
 def compile_recording(
     traces: Sequence[Trace], points: Sequence[Point], uses_target: bool, facts: dict[str, Any]
 ) -> Recording:
-    """One recording from runs at base depth that differ only in batch and lengths.
+    """One recording from runs of one structure at base depth, at different batch and lengths.
 
     Raises:
-        InexactError: the runs differ in structure, a number has no formula, or the layers of a
-            stack do not repeat.
+        InexactError: a number has no formula, or the layers of a stack do not repeat.
     """
     first = traces[0]
-    for other, point in zip(traces[1:], points[1:], strict=True):
-        _require_same_structure(first, other, point)
     table = _FormulaTable(points, uses_target, len(first.stack_units))
     storages = table.rows([t.storage_bytes for t in traces])
     flops = table.rows([t.kernel_flops for t in traces])
@@ -84,7 +81,8 @@ def compile_point(trace: Trace, point: Point, facts: dict[str, Any]) -> Recordin
     return compile_recording([flat], [point], False, facts).condensed()
 
 
-def _require_same_structure(first: Trace, other: Trace, point: Point) -> None:
+def require_same_structure(first: Trace, other: Trace, point: Point) -> None:
+    """Raise InexactError unless two runs do the same things, whatever the sizes."""
     for part in ("event_kind", "event_ref", "event_tag", "event_phase", "kernel_name"):
         if getattr(first, part) != getattr(other, part):
             raise InexactError(f"the run at (b, s, t) = {point} has other events than its neighbours")

@@ -219,7 +219,7 @@ class Recording:
         kernels = self.kernels
         steady = np.isin(self.events.segment, (Segment.STEP_2, Segment.UPDATE_2))
         index = np.flatnonzero(steady & (self.events.kind == Event.KERNEL))
-        place = self.events.phase[index] * len(kernels.name) + self.events.ref[index]
+        place = self.events.phase[index].astype(np.int64) * len(kernels.name) + self.events.ref[index]
         counts = np.bincount(place, weights=times[self.events.block[index]])
         phases, rows = np.divmod(np.flatnonzero(counts), len(kernels.name))
         return tuple(

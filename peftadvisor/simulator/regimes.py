@@ -9,31 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from peftadvisor.simulator.polynomials import Point
 
 ALIGNMENT = 16
+Lengths = Literal["any", "aligned", "ragged", "source-ragged", "target-ragged"]
+_LENGTHS_BY_RAGGED: Mapping[tuple[bool, bool], Lengths] = {
+    (False, False): "aligned",
+    (True, True): "ragged",
+    (True, False): "source-ragged",
+    (False, True): "target-ragged",
+}
 _WINDOW_KEYS = ("sliding_window", "attention_chunk_size", "local_attention")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Regime:
-    """One piece: batch 1 or more, aligned lengths or not, and the window that is exceeded.
+    """One piece: batch 1 or more, which lengths are aligned, and the window that is exceeded.
 
-    ``aligned`` None stands for lengths of both kinds, where they make no difference.
+    ``lengths`` "any" stands for lengths of all kinds, where they make no difference.
     """
 
     single: bool
-    aligned: bool | None
+    lengths: Lengths
     beyond_window: int = 0
 
     @property
     def key(self) -> str:
         """A short name, used in file names: ``many-aligned``, ``one-ragged-w4096``."""
         window = f"-w{self.beyond_window}" if self.beyond_window else ""
-        lengths = {True: "aligned", False: "ragged", None: "any"}[self.aligned]
-        return f"{'one' if self.single else 'many'}-{lengths}{window}"
+        return f"{'one' if self.single else 'many'}-{self.lengths}{window}"
 
 
 def windows(config: Mapping[str, Any]) -> tuple[int, ...]:
@@ -51,7 +57,7 @@ def regime_of(point: Point, config: Mapping[str, Any]) -> Regime:
     passed = [w for w in windows(config) if s >= w]
     return Regime(
         single=b == 1,
-        aligned=s % ALIGNMENT == 0 and t % ALIGNMENT == 0,
+        lengths=_LENGTHS_BY_RAGGED[s % ALIGNMENT != 0, t % ALIGNMENT != 0],
         beyond_window=max(passed, default=0),
     )
 
@@ -71,16 +77,24 @@ def sample_points(
     """
     above = [w for w in windows(config) if w > regime.beyond_window]
     high = min([*above, (limit or 1 << 30) + 1])
-    lengths = _lengths_between(regime.beyond_window, high)
-    if regime.aligned is not True:
-        ragged = [min(n + odd, high - 1) for n, odd in zip(lengths, _ODD, strict=False)]
-        mixed = [r if i % 2 else n for i, (n, r) in enumerate(zip(lengths, ragged, strict=True))]
-        lengths = mixed if regime.aligned is None else ragged
-    targets = lengths[3:] + lengths[:3] if uses_target else [128] * len(lengths)
+    sources = _lengths_between(regime.beyond_window, high)
+    targets = sources[3:] + sources[:3] if uses_target else [128] * len(sources)
+    if regime.lengths in ("ragged", "source-ragged", "any"):
+        sources = _ragged(sources, high, regime.lengths == "any")
+    if uses_target and regime.lengths in ("ragged", "target-ragged", "any"):
+        targets = _ragged(targets, high, regime.lengths == "any")
     batches = (1,) * len(_BATCHES) if regime.single else _BATCHES
     count = (7 if regime.single else 9) if uses_target else (4 if regime.single else 5)
-    count += 1 if regime.aligned is None else 0
-    return list(zip(batches, lengths, targets, strict=False))[:count]
+    count += regime.lengths == "any"
+    return list(zip(batches, sources, targets, strict=False))[:count]
+
+
+def _ragged(lengths: list[int], high: int, every_other: bool) -> list[int]:
+    """Lengths beside the alignment: all of them, or every other one."""
+    odd = [min(n + extra, high - 1) for n, extra in zip(lengths, _ODD, strict=False)]
+    if not every_other:
+        return odd
+    return [o if i % 2 else n for i, (n, o) in enumerate(zip(lengths, odd, strict=True))]
 
 
 def _lengths_between(low: int, high: int) -> list[int]:
