@@ -119,9 +119,7 @@ def _price(run: RunSpec, provider: str | None) -> PriceSpec | None:
     return min(offers, key=lambda row: row.usd_per_gpu_hour or 0.0, default=None)
 
 
-def _reasons(
-    run: RunSpec, memory: Memory, time: StepTime, simulated: Simulated
-) -> tuple[str, ...]:
+def _reasons(run: RunSpec, memory: Memory, time: StepTime, simulated: Simulated) -> tuple[str, ...]:
     parts = dataclasses.asdict(memory.breakdown)
     largest = max(parts, key=lambda name: parts[name])
     free = run.gpu.usable_bytes - memory.device_peak_bytes

@@ -64,9 +64,7 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
     )
 
 
-def _consider(
-    question: Question, method: Method, progress: Progress | None
-) -> Choice | Rejection:
+def _consider(question: Question, method: Method, progress: Progress | None) -> Choice | Rejection:
     try:
         candidates = list(_fitting(question, method, progress))
     except UnsupportedError as error:
@@ -77,11 +75,15 @@ def _consider(
     for candidate in sorted(inside, key=lambda c: -_speed(c)):
         estimate = from_simulated(candidate.run, candidate.simulated, question.budget)
         if estimate.verdict == "fits" and estimate.memory.device_peak_bytes <= limit:
-            return _within_budget(question, method, Choice(
-                estimate=estimate,
-                score_reasons=_why(method, candidate),
-                citations=_citations(method),
-            ))
+            return _within_budget(
+                question,
+                method,
+                Choice(
+                    estimate=estimate,
+                    score_reasons=_why(method, candidate),
+                    citations=_citations(method),
+                ),
+            )
     least = min(candidates, key=lambda c: c.device_bytes)
     over = max(0, least.device_bytes - limit)
     size = format_bytes(least.device_bytes)
@@ -93,9 +95,7 @@ def _consider(
     return Rejection(estimate=None, method=method.name, reason=reason, over_by_bytes=over)
 
 
-def _fitting(
-    question: Question, method: Method, progress: Progress | None
-) -> Iterator[_Candidate]:
+def _fitting(question: Question, method: Method, progress: Progress | None) -> Iterator[_Candidate]:
     """Per checkpointing mode the largest micro-batch that may fit, else micro-batch 1."""
     refused: UnsupportedError | None = None
     for checkpointing in CHECKPOINTING:

@@ -76,8 +76,11 @@ def predict_time(run: Simulated, training: TrainingSpec, gpu: GpuSpec, gpus: int
 def _kernel_seconds(use: KernelUse, gpu: GpuSpec) -> tuple[float, float]:
     dtype = use.name.rpartition(".")[2]
     rate = next(
-        (gpu.peak_flops_per_s[r] * gpu.achievable.get(r, gpu.achievable["default"])
-         for r in _RATES.get(dtype, ("fp32",)) if r in gpu.peak_flops_per_s),
+        (
+            gpu.peak_flops_per_s[r] * gpu.achievable.get(r, gpu.achievable["default"])
+            for r in _RATES.get(dtype, ("fp32",))
+            if r in gpu.peak_flops_per_s
+        ),
         0.0,
     )
     flops_s = use.flops / rate if use.flops and rate else 0.0

@@ -34,7 +34,7 @@ def context_bytes(gpu: GpuSpec) -> Range:
 
 
 def matmul_workspace_bytes(gpu: GpuSpec) -> int:
-    """cuBLAS workspace of one thread's handle: 4096 KiB × 2 + 16 KiB × 8, or 32 MiB on Hopper.
+    """CuBLAS workspace of one thread's handle: 4096 KiB × 2 + 16 KiB × 8, or 32 MiB on Hopper.
 
     Training uses two, of the thread that runs forward and of the one that runs backward.
     """

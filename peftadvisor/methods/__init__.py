@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from peftadvisor.errors import UnknownNameError
 from peftadvisor.methods.base import Method
+from peftadvisor.methods.bitfit import BITFIT
+from peftadvisor.methods.bottleneck import HOULSBY, PFEIFFER
+from peftadvisor.methods.dora import DORA
 from peftadvisor.methods.full import FULL
+from peftadvisor.methods.ia3 import IA3
+from peftadvisor.methods.ln_tuning import LN_TUNING
 from peftadvisor.methods.lora import LORA, LORA_ALL
+from peftadvisor.methods.qlora import QLORA
+from peftadvisor.methods.soft_prompts import PREFIX_TUNING, PROMPT_TUNING
 
-METHODS: tuple[Method, ...] = (FULL, LORA, LORA_ALL)
+METHODS: tuple[Method, ...] = (
+    FULL,
+    LORA,
+    LORA_ALL,
+    QLORA,
+    DORA,
+    IA3,
+    LN_TUNING,
+    BITFIT,
+    PROMPT_TUNING,
+    PREFIX_TUNING,
+    HOULSBY,
+    PFEIFFER,
+)
 
 
 def find_method(name: str) -> Method:

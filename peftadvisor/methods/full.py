@@ -9,8 +9,7 @@ from peftadvisor.methods.base import Method
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
-    """Train everything."""
-    model.requires_grad_(True)
+    """Train everything but what the model itself keeps fixed (Pegasus's sinusoid positions)."""
     return model
 
 

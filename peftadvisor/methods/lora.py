@@ -5,28 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
+from peftadvisor.methods.peft_backed import known_targets, task_type, wrap
+from peftadvisor.methods.roles import projection_names
 
 CITATION = "Hu et al. 2021, arXiv 2106.09685"
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
-    """Wrap the model by PEFT's LoRA; ``target_modules`` None takes PEFT's default (q and v)."""
-    from peft import LoraConfig, get_peft_model
+    """Wrap the model by PEFT's LoRA; adapters of a 16-bit base are fp32, as PEFT makes them.
 
-    from peftadvisor.methods.roles import query_value_targets
+    ``target_modules`` None takes PEFT's table (query and value), else finds them by role. A
+    quantized base says by ``lora_layers`` how its layers are wrapped.
+    """
+    from peft import LoraConfig
 
-    targets = settings["target_modules"] or query_value_targets(model)
     config = LoraConfig(
+        task_type=task_type(model),
         r=settings["rank"],
         lora_alpha=settings["alpha"],
         lora_dropout=settings["dropout"],
         use_dora=settings.get("use_dora", False),
-        use_rslora=settings.get("use_rslora", False),
-        target_modules=targets if targets == "all-linear" else list(targets),
+        target_modules=settings["target_modules"] or query_value_targets(model),
         bias="none",
     )
-    return get_peft_model(model, config)
+    custom = getattr(model, "lora_layers", None)
+    if custom:
+        config._register_custom_module(custom)
+    return wrap(model, config)
+
+
+def query_value_targets(model: Any) -> Any:
+    """Names of the query and value projections.
+
+    Raises:
+        UnsupportedError: the model has no projections of these roles.
+    """
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
+
+    targets = known_targets(TABLE, model) or projection_names(model, "qv")
+    if not targets:
+        raise UnsupportedError(
+            f"{type(model).__name__} has no query and value projections that LoRA knows; "
+            "name layers by --target-modules"
+        )
+    return targets
 
 
 DEFAULTS = {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": None}

@@ -59,8 +59,10 @@ def _can_use_flash(call: AttentionCall) -> bool:
     capability = call.device.capability
     head_dim = call.query.size(-1)
     awkward = (8, 6) <= (capability or (0, 0)) <= (8, 9) or (capability or (0, 0)) >= (12, 0)
-    blocked = call.needs_grad and awkward and (
-        192 < head_dim <= 224 or (head_dim > 224 and call.dropout > 0)
+    blocked = (
+        call.needs_grad
+        and awkward
+        and (192 < head_dim <= 224 or (head_dim > 224 and call.dropout > 0))
     )
     return (
         capability is not None
@@ -175,7 +177,7 @@ def _flash_backward_buffers(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: An
 def _efficient_backward_buffers(
     grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any
 ) -> Sequence[int]:
-    """delta [B,H,S] in fp32, and for half precision an fp32 accumulator of dq."""
+    """Delta [B,H,S] in fp32, and for half precision an fp32 accumulator of dq."""
     b, h, s, d = q.shape
     accumulator = 4 * b * h * _round_up(s, 64) * _round_up(d, 32) if q.dtype in _HALF else 0
     return (4 * b * h * _round_up(s, 32), accumulator)

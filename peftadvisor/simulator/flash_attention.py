@@ -38,8 +38,7 @@ def check(cls: Any, dtype: torch.dtype, amp: bool) -> None:
     refused = allowed and "flash_attention_2" not in allowed
     if not cls._supports_flash_attn or refused or not replaceable:
         raise UsageError(
-            f"{cls.__name__} has no flash_attention_2 path that can be simulated; "
-            "use sdpa or eager"
+            f"{cls.__name__} has no flash_attention_2 path that can be simulated; use sdpa or eager"
         )
     if dtype is torch.float32 and not amp:
         raise UsageError("flash_attention_2 needs bf16 or fp16 (or amp); use sdpa for fp32")

@@ -64,7 +64,10 @@ class Simulated:
 
     def parameters(self) -> Parameters:
         """Parameter counts at full depth."""
-        base, layer = self.recording.facts["counts"]["base"], self.recording.facts["counts"]["layer"]
+        base, layer = (
+            self.recording.facts["counts"]["base"],
+            self.recording.facts["counts"]["layer"],
+        )
         total, trainable, stored = (
             base[i] + sum(c[i] * (n - BASE_UNITS) for c, n in zip(layer, self.units, strict=True))
             for i in range(3)
@@ -124,14 +127,14 @@ def _nearby(variant: Variant, point: Point) -> Simulated | None:
             if found:
                 notes = [f"lengths rounded up to {rounded[1]}"] if there != point else []
                 if kernel != variant.kernels:
-                    notes.append(f"recorded with {kernel} attention, this GPU runs {variant.kernels}")
+                    notes.append(
+                        f"recorded with {kernel} attention, this GPU runs {variant.kernels}"
+                    )
                 return Simulated(found, there, accumulate, "recording", "; ".join(notes))
     return None
 
 
-def _record(
-    variant: Variant, point: Point, regime: Regime, progress: Progress | None
-) -> Simulated:
+def _record(variant: Variant, point: Point, regime: Regime, progress: Progress | None) -> Simulated:
     from peftadvisor.simulator.attention import Device
     from peftadvisor.simulator.record import record
     from peftadvisor.simulator.recorder import InexactError
@@ -143,9 +146,7 @@ def _record(
     for lengths in ("any", regime.lengths):
         piece = dataclasses.replace(regime, lengths=lengths)
         try:
-            recording = record(
-                variant.model, variant.method, variant.training, device, piece
-            )
+            recording = record(variant.model, variant.method, variant.training, device, piece)
         except InexactError:
             continue
         variant.keep(piece, recording)

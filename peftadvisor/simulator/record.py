@@ -9,13 +9,15 @@ from typing import Any
 
 from peftadvisor.data.models import max_positions
 from peftadvisor.simulator.attention import Device
+from peftadvisor.simulator.batches import task_of
 from peftadvisor.simulator.depth import at_depth, depth_fields, period
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recorder import (
     InexactError,
-    compile_point,
+    SplitError,
     compile_recording,
     deepen,
+    flattened,
     require_same_structure,
 )
 from peftadvisor.simulator.recording import BASE_UNITS, Recording
@@ -25,51 +27,116 @@ from peftadvisor.simulator.trace import Trace
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 EXTRA_UNITS = 2
+AMPERE = Device((8, 0))
+ANY_BATCH = Regime(single=False, lengths="any")
 
 
 def record(
-    model: ModelSpec, method: MethodSpec, training: TrainingSpec, device: Device, regime: Regime
+    model: ModelSpec,
+    method: MethodSpec,
+    training: TrainingSpec | None = None,
+    device: Device = AMPERE,
+    regime: Regime = ANY_BATCH,
 ) -> Recording:
     """A recording of this run for all batches and lengths of one regime.
 
-    ``training`` gives everything but batch and lengths.
+    ``training`` gives everything but batch and lengths. Depth is a variable where the layers of
+    every stack repeat; else the full model is recorded.
 
     Raises:
-        InexactError: the run does not reduce to formulas; simulate it directly.
+        InexactError: batch and lengths do not reduce to formulas; simulate directly.
         UsageError: the run cannot be built.
     """
-    shape = _Shape.of(model)
-    prepared = prepare(shape.at(model, BASE_UNITS), method, training)
-    uses_target = _uses_target(prepared)
-    limit = _position_limit(model, prepared)
-    points = sample_points(regime, model.config, limit, uses_target)
+    work = _Work(model, method, training or TrainingSpec(), device, regime)
+    try:
+        return _record_short(work, _Shape.of(model))
+    except SplitError:
+        raise
+    except InexactError:
+        return _record_whole(work)
 
-    def run(ready: Prepared, point: Point) -> Trace:
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be recorded."""
+
+    model: ModelSpec
+    method: MethodSpec
+    training: TrainingSpec
+    device: Device
+    regime: Regime
+
+    def prepare(self, model: ModelSpec) -> Prepared:
+        return prepare(model, self.method, self.training)
+
+    def points(self, prepared: Prepared) -> list[Point]:
+        limit = _position_limit(self.model, prepared)
+        return sample_points(self.regime, self.model.config, limit, _uses_target(prepared))
+
+    def run(self, prepared: Prepared, point: Point) -> Trace:
         b, s, t = point
-        there = dataclasses.replace(training, micro_batch_size=b, seq_len=s, target_len=t)
-        return trace_run(ready, there, device)
+        there = dataclasses.replace(self.training, micro_batch_size=b, seq_len=s, target_len=t)
+        return trace_run(prepared, there, self.device)
 
-    traces: list[Trace] = []
-    for point in points:
-        traces.append(run(prepared, point))
-        require_same_structure(traces[0], traces[-1], point)
+    def traces(self, prepared: Prepared, points: list[Point]) -> list[Trace]:
+        """Runs at all points; stops at the first that does other things than the first."""
+        traces: list[Trace] = []
+        for point in points:
+            traces.append(self.run(prepared, point))
+            require_same_structure(traces[0], traces[-1], point)
+        return traces
+
+
+def _record_short(work: _Work, shape: _Shape) -> Recording:
+    """Few layers, with depth as a variable."""
+    prepared = work.prepare(shape.at(work.model, BASE_UNITS))
+    points = work.points(prepared)
+    traces = work.traces(prepared, points)
     if any(units != BASE_UNITS for units in traces[0].stack_units):
-        raise InexactError(f"{model.id} has layers in no regular order")
-    facts = {
-        "units": [shape.units[stack.field] for stack in prepared.stacks],
-        "regime": regime.key,
-        "uses_target": uses_target,
-        "uses_source": _uses_source(prepared),
+        raise InexactError(f"{work.model.id} has layers in no regular order")
+    units = [shape.units[stack.field] for stack in prepared.stacks]
+    facts = _facts(prepared, work.regime.key, units)
+    recording = compile_recording(traces, points, _uses_target(prepared), facts)
+    for index, stack in enumerate(prepared.stacks):
+        deeper = shape.at(work.model, BASE_UNITS, {stack.field: BASE_UNITS + EXTRA_UNITS})
+        depth = [BASE_UNITS] * len(prepared.stacks)
+        depth[index] += EXTRA_UNITS
+        trace = work.run(work.prepare(deeper), points[0])
+        recording = deepen(recording, trace, points[0], depth, index)
+    return recording.condensed()
+
+
+def _record_whole(work: _Work) -> Recording:
+    """The full model, with batch and lengths as variables."""
+    prepared = work.prepare(work.model)
+    points = work.points(prepared)
+    traces = [flattened(trace) for trace in work.traces(prepared, points)]
+    facts = _facts(prepared, work.regime.key, [])
+    return compile_recording(traces, points, _uses_target(prepared), facts).condensed()
+
+
+def record_point(
+    model: ModelSpec, method: MethodSpec, training: TrainingSpec, device: Device
+) -> Recording:
+    """The full model at one batch and length, as a recording that has no variables.
+
+    Raises:
+        UsageError: the run cannot be built.
+    """
+    prepared = prepare(model, method, training)
+    point = (training.micro_batch_size, training.seq_len, training.target_len)
+    trace = flattened(trace_run(prepared, training, device))
+    return compile_recording([trace], [point], False, _facts(prepared, "point", [])).condensed()
+
+
+def _facts(prepared: Prepared, regime: str, units: list[int]) -> dict[str, Any]:
+    return {
+        "units": units,
+        "regime": regime,
+        "uses_target": _uses_target(prepared),
+        "uses_source": task_of(prepared.base).uses_seq_len,
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
     }
-    recording = compile_recording(traces, points, uses_target, facts)
-    for index, stack in enumerate(prepared.stacks):
-        deeper = shape.at(model, BASE_UNITS, {stack.field: BASE_UNITS + EXTRA_UNITS})
-        units = [BASE_UNITS] * len(prepared.stacks)
-        units[index] += EXTRA_UNITS
-        trace = run(prepare(deeper, method, training), points[0])
-        recording = deepen(recording, trace, points[0], units, index)
-    return recording.condensed()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,9 +160,7 @@ class _Shape:
             raise InexactError(f"{model.id} has too few like layers to repeat ({units})")
         return cls(units, patterns)
 
-    def at(
-        self, model: ModelSpec, units: int, other: Mapping[str, int] | None = None
-    ) -> ModelSpec:
+    def at(self, model: ModelSpec, units: int, other: Mapping[str, int] | None = None) -> ModelSpec:
         """The model with this many units in every stack, and others where named."""
         wanted = {**dict.fromkeys(self.units, units), **(other or {})}
         layers = {f: self.patterns[f][0] + n * self.patterns[f][1] for f, n in wanted.items()}
@@ -103,41 +168,10 @@ class _Shape:
 
 
 def _uses_target(prepared: Prepared) -> bool:
-    from peftadvisor.simulator.batches import task_of
-
     return task_of(prepared.base).name in ("seq2seq", "speech-seq2seq", "ctc")
-
-
-def _uses_source(prepared: Prepared) -> bool:
-    from peftadvisor.simulator.batches import task_of
-
-    return task_of(prepared.base).uses_seq_len
 
 
 def _position_limit(model: ModelSpec, prepared: Prepared) -> int | None:
     decoder: Any = getattr(prepared.base.config, "max_target_positions", None)
     limits = [n for n in (max_positions(model), decoder) if n]
     return min(limits, default=None)
-
-
-
-
-def record_point(
-    model: ModelSpec, method: MethodSpec, training: TrainingSpec, device: Device
-) -> Recording:
-    """The full model at one batch and length, as a recording that has no variables.
-
-    Raises:
-        UsageError: the run cannot be built.
-    """
-    prepared = prepare(model, method, training)
-    point = (training.micro_batch_size, training.seq_len, training.target_len)
-    trace = trace_run(prepared, training, device)
-    facts = {
-        "units": [],
-        "regime": "point",
-        "uses_target": _uses_target(prepared),
-        "uses_source": _uses_source(prepared),
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
-    }
-    return compile_point(trace, point, facts)

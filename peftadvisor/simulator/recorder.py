@@ -32,6 +32,10 @@ class InexactError(PeftAdvisorError):
     """The run does not reduce to formulas and repeated layers; it must be simulated directly."""
 
 
+class SplitError(InexactError):
+    """Runs of one piece differ in structure: the piece must be cut further."""
+
+
 def compile_recording(
     traces: Sequence[Trace], points: Sequence[Point], uses_target: bool, facts: dict[str, Any]
 ) -> Recording:
@@ -75,17 +79,16 @@ def compile_recording(
     )
 
 
-def compile_point(trace: Trace, point: Point, facts: dict[str, Any]) -> Recording:
-    """One run at one point as a recording: every number a constant, every event played once."""
-    flat = replace(trace, event_tag=[NO_LAYER] * len(trace.event_tag), stack_units=())
-    return compile_recording([flat], [point], False, facts).condensed()
+def flattened(trace: Trace) -> Trace:
+    """The same run with its layers not told apart: every event is played once."""
+    return replace(trace, event_tag=[NO_LAYER] * len(trace.event_tag), stack_units=())
 
 
 def require_same_structure(first: Trace, other: Trace, point: Point) -> None:
     """Raise InexactError unless two runs do the same things, whatever the sizes."""
     for part in ("event_kind", "event_ref", "event_tag", "event_phase", "kernel_name"):
         if getattr(first, part) != getattr(other, part):
-            raise InexactError(f"the run at (b, s, t) = {point} has other events than its neighbours")
+            raise SplitError(f"the run at (b, s, t) = {point} has other events than its neighbours")
 
 
 class _FormulaTable:
@@ -170,7 +173,8 @@ def _cut(trace: Trace) -> tuple[Blocks, NDArray[np.int32]]:
     starts = np.flatnonzero(change)
     ends = np.append(starts[1:], len(tag))
     stretches = [
-        _Stretch(int(a), int(b), *divmod(int(tag[a]), TAG_BASE)) if tag[a] >= 0
+        _Stretch(int(a), int(b), *divmod(int(tag[a]), TAG_BASE))
+        if tag[a] >= 0
         else _Stretch(int(a), int(b), -1, -1)
         for a, b in zip(starts, ends, strict=True)
     ]
@@ -292,7 +296,9 @@ def deepen(
         recording,
         storages=replace(
             storages,
-            formula=grown.adjust(storages.formula, births, np.asarray(trace.storage_bytes)[ref[births]], values),
+            formula=grown.adjust(
+                storages.formula, births, np.asarray(trace.storage_bytes)[ref[births]], values
+            ),
         ),
         kernels=replace(
             kernels, touched=grown.adjust(kernels.touched, runs, touched[ref[runs]], values)

@@ -219,7 +219,9 @@ class Recording:
         kernels = self.kernels
         steady = np.isin(self.events.segment, (Segment.STEP_2, Segment.UPDATE_2))
         index = np.flatnonzero(steady & (self.events.kind == Event.KERNEL))
-        place = self.events.phase[index].astype(np.int64) * len(kernels.name) + self.events.ref[index]
+        place = (
+            self.events.phase[index].astype(np.int64) * len(kernels.name) + self.events.ref[index]
+        )
         counts = np.bincount(place, weights=times[self.events.block[index]])
         phases, rows = np.divmod(np.flatnonzero(counts), len(kernels.name))
         return tuple(
@@ -300,7 +302,8 @@ class Recording:
 
     def _birth_layer(self, order: Integers, layer: Integers, units: Sequence[int]) -> Integers:
         """The layer in which each event's storage was born: first and last by name, others
-        at the distance seen in the base run."""
+        at the distance seen in the base run.
+        """
         birth_block = self.storages.birth_block[self.events.ref[order]]
         base = self.blocks.layer[birth_block].astype(np.int64)
         stack = self.blocks.stack[birth_block]

@@ -13,10 +13,12 @@ from torch import nn
 
 from peftadvisor.methods import find_method
 from peftadvisor.simulator.attention import Device
-from peftadvisor.simulator.build import Stack, build_model, make_batch, stacks_of
+from peftadvisor.simulator.batches import make_batch
+from peftadvisor.simulator.build import TORCH_DTYPES, Stack, build_model, stacks_of
 from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
 from peftadvisor.simulator.meta_kernels import missing_kernels
 from peftadvisor.simulator.optimizers import make_optimizer
+from peftadvisor.simulator.quantized import quantize_base
 from peftadvisor.simulator.trace import NO_LAYER, Owner, Phase, Segment, Trace, layer_tag
 from peftadvisor.simulator.tracer import Tracer
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
@@ -46,6 +48,8 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
         warnings.simplefilter("ignore")
         base = build_model(spec, training)
         stacks = tuple(stacks_of(base))
+        if training.quantization != "none":
+            quantize_base(base, training.quantization, TORCH_DTYPES[training.dtype])
         parameters = frozenset(id(p) for p in base.parameters())
         if training.gradient_checkpointing != "none":
             reentrant = training.gradient_checkpointing == "reentrant"
@@ -56,9 +60,7 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
     return Prepared(model, base, stacks, parameters)
 
 
-def simulate(
-    spec: ModelSpec, method: MethodSpec, training: TrainingSpec, device: Device
-) -> Trace:
+def simulate(spec: ModelSpec, method: MethodSpec, training: TrainingSpec, device: Device) -> Trace:
     """Run two optimizer steps on shapes alone and return everything that was held and computed.
 
     Raises:
@@ -195,7 +197,7 @@ class _Run:
         for name, p in self.model.named_parameters():
             count, trained, stored = trace.parameters_by_tag.get(self._tag_of_name(name), (0, 0, 0))
             trace.parameters_by_tag[self._tag_of_name(name)] = (
-                count + p.numel(),
+                count + getattr(p, "logical_numel", p.numel()),
                 trained + p.numel() * p.requires_grad,
                 stored + p.numel() * p.element_size() * p.requires_grad,
             )

@@ -1,0 +1,65 @@
+"""(IA)³: learned scales of keys, values and feed-forward activations (Liu et al. 2022,
+arXiv 2205.05638).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peftadvisor.errors import UnsupportedError
+from peftadvisor.methods.base import Method
+from peftadvisor.methods.peft_backed import known_targets, task_type, wrap
+from peftadvisor.methods.roles import feed_forward_output, hidden_size, layers, projection_names
+
+
+def attach(model: Any, settings: Mapping[str, Any]) -> Any:
+    """Wrap the model by PEFT's IA3, on its own table of targets or on k, v and the down projection.
+
+    Raises:
+        UnsupportedError: the model has no such projections.
+    """
+    from peft import IA3Config
+    from peft.utils import (
+        TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as FEED_FORWARD,
+    )
+    from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TABLE
+
+    targets = settings["target_modules"] or known_targets(TABLE, model)
+    feed_forward = known_targets(FEED_FORWARD, model)
+    if not targets or feed_forward is None:
+        feed_forward = _down_names(model)
+        targets = [*projection_names(model, "kv"), *feed_forward]
+    if not targets:
+        raise UnsupportedError(f"{type(model).__name__} has no key, value or feed-forward layers")
+    config = IA3Config(
+        task_type=task_type(model),
+        target_modules=list(targets),
+        feedforward_modules=[name for name in feed_forward if name in targets],
+    )
+    return wrap(model, config)
+
+
+def _down_names(model: Any) -> list[str]:
+    from peftadvisor.methods.roles import is_linear
+
+    width = hidden_size(model)
+    names: dict[str, None] = {}
+    for layer in layers(model):
+        down = feed_forward_output(layer, width)
+        for path, module in layer.named_modules():
+            if module is down and is_linear(module):
+                names[".".join(path.split(".")[-2:])] = None
+    return list(names)
+
+
+IA3 = Method(
+    name="ia3",
+    title="(IA)³: scales on keys, values and feed-forward",
+    family="additive",
+    citation="Liu et al. 2022, arXiv 2205.05638",
+    defaults={"target_modules": None},
+    attach=attach,
+    rules=("R17", "R18"),
+    mergeable=True,
+)

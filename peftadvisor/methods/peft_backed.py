@@ -1,0 +1,50 @@
+"""What the methods that HF PEFT implements share: task types, devices, one-line refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peftadvisor.errors import UnsupportedError
+
+_TASKS: Mapping[str, str] = {
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForSequenceClassification": "SEQ_CLS",
+}
+
+
+def task_type(model: Any) -> str | None:
+    """PEFT's name of the model's task, or None where PEFT has no class of its own for it."""
+    name = type(model).__name__
+    if name.endswith("ForConditionalGeneration") and hasattr(model.config, "text_config"):
+        return "CAUSAL_LM"
+    if getattr(model.config, "is_encoder_decoder", False) and "input_ids" in model.dummy_inputs:
+        return "SEQ_2_SEQ_LM"
+    return next((task for end, task in _TASKS.items() if name.endswith(end)), None)
+
+
+def known_targets(table: Mapping[str, Any], model: Any) -> Any:
+    """PEFT's own target modules for this model type, or None."""
+    known = table.get(model.config.model_type)
+    return known if known is None or isinstance(known, str) else list(known)
+
+
+def wrap(model: Any, config: Any) -> Any:
+    """``get_peft_model`` on the model's own device.
+
+    Raises:
+        UnsupportedError: PEFT refuses the combination; its reason in one line.
+    """
+    import torch
+    from peft import get_peft_model
+
+    device = next(model.parameters()).device
+    try:
+        with torch.device(device):
+            return get_peft_model(model, config)
+    except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnsupportedError(
+            f"{type(model).__name__} cannot take {config.peft_type.value.lower()}: {reason}"
+        ) from error

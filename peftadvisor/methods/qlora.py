@@ -1,0 +1,18 @@
+"""QLoRA: LoRA on all linear layers of a 4-bit base (Dettmers et al. 2023, arXiv 2305.14314)."""
+
+from __future__ import annotations
+
+from peftadvisor.methods.base import Method
+from peftadvisor.methods.lora import DEFAULTS, attach
+
+QLORA = Method(
+    name="qlora",
+    title="QLoRA: nf4 base with double quantization, LoRA on all linear layers",
+    family="reparametrization",
+    citation="Dettmers et al. 2023, arXiv 2305.14314",
+    defaults={**DEFAULTS, "target_modules": "all-linear"},
+    attach=attach,
+    rules=("R1", "R9", "R20"),
+    quantization="nf4-dq",
+    mergeable=True,
+)
