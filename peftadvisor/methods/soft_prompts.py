@@ -47,8 +47,17 @@ def attach_prefix(model: Any, settings: Mapping[str, Any]) -> Any:
         task_type=task,
         num_virtual_tokens=settings["virtual_tokens"],
         prefix_projection=settings["projection"],
+        token_dim=_key_width(model),
     )
     return wrap(model, config)
+
+
+def _key_width(model: Any) -> int | None:
+    """Width of all keys of a T5 layer: heads times d_kv, which in T5-3B, 11B and v1.1 is not
+    d_model, from where PEFT would take it; None leaves it to PEFT.
+    """
+    config = model.config
+    return config.num_heads * config.d_kv if hasattr(config, "d_kv") else None
 
 
 def _generating_task(model: Any, title: str) -> str:

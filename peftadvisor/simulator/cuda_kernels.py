@@ -52,6 +52,11 @@ def _attention(device: Device) -> Any:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
+        if torch.is_autocast_enabled("cuda") and q.is_meta:
+            low = torch.get_autocast_dtype("cuda")
+            q, k, v = (x.to(low) for x in (q, k, v))
+            if attn_mask is not None and attn_mask.is_floating_point():
+                attn_mask = attn_mask.to(low)
         call = AttentionCall(q, k, v, attn_mask, dropout_p, is_causal, enable_gqa, device)
         return attend(call, scale)
 
@@ -60,6 +65,8 @@ def _attention(device: Device) -> Any:
 
 def _softmax(operator: Any) -> Any:
     def softmax(x: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        if dtype is None and torch.is_autocast_enabled("cuda"):
+            dtype = torch.float32
         if x.dtype is torch.float16 and dtype is torch.float32:  # converted inside the kernel
             return operator(x, dim, True)
         return operator(x if dtype is None else x.to(dtype), dim, False)

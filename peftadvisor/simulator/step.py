@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from peftadvisor.methods import find_method
 from peftadvisor.simulator.attention import Device
+from peftadvisor.simulator.autocast import WeightCache, autocast, autocast_kernels
 from peftadvisor.simulator.batches import make_batch
 from peftadvisor.simulator.build import TORCH_DTYPES, Stack, build_model, stacks_of
 from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
@@ -85,6 +86,7 @@ class _Run:
         self.training = training
         self.stacks = prepared.stacks
         self.device = device
+        self.casts = WeightCache()
         self.tracer = Tracer(
             all_real=not training.padded,
             workspaces=WORKSPACES if device.capability else {},
@@ -95,6 +97,8 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(device_kernels(self.device))
             stack.enter_context(missing_kernels())
+            if self.training.amp:
+                stack.enter_context(autocast_kernels(self.casts))
             for hook in self._layer_hooks():
                 stack.callback(hook.remove)
             self._load()
@@ -133,13 +137,20 @@ class _Run:
         batch = make_batch(self.prepared.base, self.training)
         for tensor in batch.values():
             tracer.own(tensor, Owner.INPUT)
-        out = self.model(**batch)
-        loss = out.loss
+        with self._autocast():
+            out = self.model(**batch)
+            loss = out.loss
         self._own_live_as_activation(segment)
         tracer.phase, tracer.layer = Phase.BACKWARD, NO_LAYER
         torch.autograd.backward([loss])
         tracer.layer = NO_LAYER
         del out, loss, batch
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        if not self.training.amp:
+            return nullcontext()
+        low = torch.float16 if self.training.dtype == "fp16" else torch.bfloat16
+        return autocast(low, self.casts)
 
     def _own_live_as_activation(self, segment: Segment) -> None:
         owners = self.tracer.trace.storage_owner
