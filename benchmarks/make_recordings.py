@@ -17,7 +17,7 @@ from pathlib import Path
 
 from peftadvisor.advisor.estimating import implied_training
 from peftadvisor.data.models import find_model
-from peftadvisor.errors import PeftAdvisorError
+from peftadvisor.errors import PeftAdvisorError, UnsupportedError
 from peftadvisor.methods import METHODS
 from peftadvisor.simulator.library import BUNDLED, REPRESENTATIVE, Variant
 from peftadvisor.simulator.recorder import InexactError
@@ -33,9 +33,7 @@ def variants(model_id: str, methods: list[str], kernels: str) -> Iterator[Varian
     model = find_model(model_id)
     for method in methods:
         for checkpointing in ("none", "non-reentrant"):
-            training = implied_training(
-                method, TrainingSpec(gradient_checkpointing=checkpointing)
-            )
+            training = implied_training(method, TrainingSpec(gradient_checkpointing=checkpointing))
             yield Variant(model, MethodSpec(name=method), training, kernels)  # type: ignore[arg-type]
 
 
@@ -51,6 +49,9 @@ def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> 
     """Record all that is missing of one model; one line of what came of it."""
     started, made, skipped, failed = time.time(), 0, 0, []
     for variant in variants(model_id, methods, kernels):
+        if variant.refusal():
+            skipped += 1
+            continue
         for regime in regimes(variant):
             if _present(variant, regime, out):
                 skipped += 1
@@ -58,6 +59,10 @@ def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> 
             try:
                 _record(variant, regime, out)
                 made += 1
+            except UnsupportedError as error:
+                variant.keep_refusal(str(error), out)
+                made += 1
+                break
             except PeftAdvisorError as error:
                 failed.append(f"{variant.method.name}/{regime.key}: {error}")
     line = f"{model_id}: {made} made, {skipped} there, {time.time() - started:.0f} s"

@@ -60,13 +60,14 @@ def from_simulated(
 ) -> Estimate:
     """The estimate that a recording, set to the run's batch and lengths, gives."""
     memory = predict_memory(simulated, run.gpu)
-    time = predict_time(simulated, run.training, run.gpu, run.gpus)
+    uses = simulated.kernel_uses()
+    time = predict_time(simulated, uses, run.training, run.gpu, run.gpus)
     risk = oom_probability(memory.device_peak_bytes, run.gpu)
     return Estimate(
         run=run,
         parameters=simulated.parameters(),
         memory=memory,
-        flops=predict_flops(simulated, run.training),
+        flops=predict_flops(uses, run.training),
         time=time,
         cost=_cost(run, time, budget, price_provider),
         verdict=verdict(risk, budget.max_oom_risk),

@@ -16,9 +16,10 @@ from peftadvisor.advisor.estimating import (
     verdict,
     with_implied_quantization,
 )
+from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.question import Choice, Question, Recommendation, Rejection
 from peftadvisor.cost_model.memory import least_device_bytes, oom_probability
-from peftadvisor.cost_model.time import predict_time
+from peftadvisor.cost_model.time import step_seconds
 from peftadvisor.data.recommendations import load_recommendations
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods import METHODS, find_method
@@ -48,51 +49,77 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
         UsageError: an unknown method is named, or nothing can be predicted.
     """
     names = question.methods or tuple(method.name for method in METHODS)
-    choices: list[Choice] = []
-    rejected: list[Rejection] = []
-    for method in [find_method(name) for name in names]:
-        if progress:
-            progress(f"weighing {method.name}")
-        answer = _consider(question, method, progress)
-        if isinstance(answer, Choice):
-            choices.append(answer)
-        else:
-            rejected.append(answer)
-    choices.sort(key=_rank)
+    searches = [_search(question, find_method(name), progress) for name in names]
+    answers = map_forked(lambda search: _answer(question, search), searches)
+    choices = [answer for answer in answers if isinstance(answer, Choice)]
     return Recommendation(
-        question=question, choices=tuple(choices), rejected=tuple(rejected), notes=_notes(question)
+        question=question,
+        choices=tuple(sorted(choices, key=_rank)),
+        rejected=tuple(answer for answer in answers if isinstance(answer, Rejection)),
+        notes=_notes(question),
     )
 
 
-def _consider(question: Question, method: Method, progress: Progress | None) -> Choice | Rejection:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Search:
+    """What was found for one method: candidates, or why there are none."""
+
+    method: Method
+    candidates: tuple[_Candidate, ...] = ()
+    refusal: str = ""
+
+
+def _search(question: Question, method: Method, progress: Progress | None) -> _Search:
+    if progress:
+        progress(f"weighing {method.name}")
     try:
-        candidates = list(_fitting(question, method, progress))
+        return _Search(method, tuple(_fitting(question, method, progress)))
     except UnsupportedError as error:
-        return Rejection(estimate=None, method=method.name, reason=str(error), over_by_bytes=None)
-    usable = question.gpu.usable_bytes
-    limit = min(usable, question.budget.max_memory_bytes or usable)
-    inside = [c for c in candidates if _accepted(c.device_bytes, question, limit)]
-    for candidate in sorted(inside, key=lambda c: -_speed(c)):
+        return _Search(method, refusal=str(error))
+
+
+def _answer(question: Question, search: _Search) -> Choice | Rejection:
+    """The fastest candidate that fits when its allocations are replayed, else why none does."""
+    method = search.method
+    if search.refusal:
+        return Rejection(
+            estimate=None, method=method.name, reason=search.refusal, over_by_bytes=None
+        )
+    limit = _limit(question)
+    inside = [c for c in search.candidates if _accepted(c.device_bytes, question, limit)]
+    for candidate in sorted(inside, key=_slowness):
         estimate = from_simulated(candidate.run, candidate.simulated, question.budget)
         if estimate.verdict == "fits" and estimate.memory.device_peak_bytes <= limit:
-            return _within_budget(
-                question,
-                method,
-                Choice(
-                    estimate=estimate,
-                    score_reasons=_why(method, candidate),
-                    citations=_citations(method),
-                ),
+            choice = Choice(
+                estimate=estimate,
+                score_reasons=_why(method, candidate),
+                citations=_citations(method),
             )
-    least = min(candidates, key=lambda c: c.device_bytes)
-    over = max(0, least.device_bytes - limit)
-    size = format_bytes(least.device_bytes)
-    reason = (
-        f"needs at least {size} at micro-batch {least.run.training.micro_batch_size}"
-        f"{' with gradient checkpointing' if _checkpoints(least.run) else ''}; "
-        f"{format_bytes(limit)} are there"
+            return _within_budget(question, method, choice)
+    return _too_large(question, search)
+
+
+def _limit(question: Question) -> int:
+    usable = question.gpu.usable_bytes
+    return min(usable, question.budget.max_memory_bytes or usable)
+
+
+def _too_large(question: Question, search: _Search) -> Rejection:
+    limit = _limit(question)
+    least = min(search.candidates, key=lambda c: c.device_bytes)
+    training = least.run.training
+    how = f"micro-batch {training.micro_batch_size}"
+    how += " with gradient checkpointing" if _checkpoints(least.run) else ""
+    needed, there = format_bytes(least.device_bytes), format_bytes(limit)
+    reason = f"needs at least {needed} at {how}; {there} are there"
+    if least.device_bytes <= limit:
+        reason += f", and more than {question.budget.max_oom_risk:.0%} risk of running out"
+    return Rejection(
+        estimate=None,
+        method=search.method.name,
+        reason=reason,
+        over_by_bytes=max(0, least.device_bytes - limit),
     )
-    return Rejection(estimate=None, method=method.name, reason=reason, over_by_bytes=over)
 
 
 def _fitting(question: Question, method: Method, progress: Progress | None) -> Iterator[_Candidate]:
@@ -159,9 +186,9 @@ def _within_budget(question: Question, method: Method, choice: Choice) -> Choice
     return choice
 
 
-def _speed(candidate: _Candidate) -> float:
-    run = candidate.run
-    return predict_time(candidate.simulated, run.training, run.gpu, run.gpus).samples_per_s
+def _slowness(candidate: _Candidate) -> float:
+    uses = candidate.simulated.kernel_uses()
+    return sum(step_seconds(uses, candidate.run.training, candidate.run.gpu).values())
 
 
 def _checkpoints(run: RunSpec) -> bool:

@@ -7,7 +7,7 @@ wave quantization.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from peftadvisor.profiles import Flops, StepTime
 from peftadvisor.simulator.obtain import Simulated
@@ -33,11 +33,11 @@ _RATES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def predict_flops(run: Simulated, training: TrainingSpec) -> Flops:
+def predict_flops(uses: Sequence[KernelUse], training: TrainingSpec) -> Flops:
     """FLOPs of one optimizer step: every micro-batch and the update."""
     micro = training.gradient_accumulation_steps
     by_phase = dict.fromkeys(Phase, 0)
-    for use in run.kernel_uses():
+    for use in uses:
         by_phase[use.phase] += use.count * use.flops
     return Flops(
         forward=micro * (by_phase[Phase.FORWARD] + by_phase[Phase.LOSS]),
@@ -47,27 +47,38 @@ def predict_flops(run: Simulated, training: TrainingSpec) -> Flops:
     )
 
 
-def predict_time(run: Simulated, training: TrainingSpec, gpu: GpuSpec, gpus: int) -> StepTime:
-    """Seconds per optimizer step and the throughput of all GPUs (data parallel, no overhead)."""
+def step_seconds(
+    uses: Sequence[KernelUse], training: TrainingSpec, gpu: GpuSpec
+) -> Mapping[str, float]:
+    """Seconds of one optimizer step by what bounds each kernel; the step takes their sum.
+
+    Where launching all kernels takes longer than running them, that alone is the step.
+    """
     micro = training.gradient_accumulation_steps
     compute = memory = dispatch = 0.0
-    for use in run.kernel_uses():
+    for use in uses:
         times = use.count * (1 if use.phase == Phase.OPTIMIZER else micro)
         flops_s, bytes_s = _kernel_seconds(use, gpu)
         dispatch += times * DISPATCH_S
         compute += times * flops_s if flops_s >= bytes_s else 0.0
         memory += times * bytes_s if bytes_s > flops_s else 0.0
-    step = max(compute + memory, dispatch)
-    samples = training.micro_batch_size * micro * gpus
-    tokens = samples * _tokens_per_sample(run, training)
-    bounds = {"compute": compute, "memory bandwidth": memory, "kernel launches": 0.0}
     if dispatch > compute + memory:
-        bounds["kernel launches"] = dispatch
+        return {"kernel launches": dispatch}
+    return {"compute": compute, "memory bandwidth": memory}
+
+
+def predict_time(
+    run: Simulated, uses: Sequence[KernelUse], training: TrainingSpec, gpu: GpuSpec, gpus: int
+) -> StepTime:
+    """Seconds per optimizer step and the throughput of all GPUs (data parallel, no overhead)."""
+    bounds = step_seconds(uses, training, gpu)
+    step = sum(bounds.values())
+    samples = training.micro_batch_size * training.gradient_accumulation_steps * gpus
     return StepTime(
         step_s=step,
         low_s=LOW * step,
         high_s=HIGH * step,
-        tokens_per_s=tokens / step,
+        tokens_per_s=samples * _tokens_per_sample(run, training) / step,
         samples_per_s=samples / step,
         bound=max(bounds, key=lambda name: bounds[name]),
     )
@@ -89,4 +100,5 @@ def _kernel_seconds(use: KernelUse, gpu: GpuSpec) -> tuple[float, float]:
 
 def _tokens_per_sample(run: Simulated, training: TrainingSpec) -> int:
     facts = run.recording.facts
-    return training.seq_len * facts["uses_source"] + training.target_len * facts["uses_target"]
+    source = training.seq_len if facts["uses_source"] else 0
+    return source + (training.target_len if facts["uses_target"] else 0)

@@ -19,7 +19,8 @@ class Method:
 
     ``attach(model, settings)`` changes a transformers model in place or wraps it, leaves
     ``requires_grad`` set on exactly what is trained, and returns the model to call. Models may
-    be on the meta device. ``defaults`` holds every hyperparameter with its default; a None
+    be on the meta device. ``virtual_tokens`` names the setting by which sequences get longer, if
+    any. ``defaults`` holds every hyperparameter with its default; a None
     means "as the library decides for this model".
     """
 

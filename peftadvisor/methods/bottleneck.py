@@ -1,5 +1,7 @@
-"""Bottleneck adapters: Houlsby et al. 2019 (arXiv 1902.00751), two in each layer, and Pfeiffer et
-al. 2020 (arXiv 2005.00247), one.
+"""Bottleneck adapters in the layers of a transformer.
+
+Houlsby et al. 2019 (arXiv 1902.00751) put two in each layer, Pfeiffer et al. 2020 (arXiv
+2005.00247) one.
 
 Letters: d hidden size, b = d / reduction. An adapter maps d to b to d with biases and adds its
 input: 2db + b + d parameters. Its weights have the dtype of the base, as after ``model.to``.

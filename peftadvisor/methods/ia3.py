@@ -1,5 +1,6 @@
-"""(IA)³: learned scales of keys, values and feed-forward activations (Liu et al. 2022,
-arXiv 2205.05638).
+"""(IA)³: learned scales of keys, values and feed-forward activations.
+
+Liu et al. 2022, arXiv 2205.05638.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Soft prompts that PEFT implements: prompt tuning (Lester et al. 2021, arXiv 2104.08691) and
-prefix tuning (Li & Liang 2021, arXiv 2101.00190).
+"""Soft prompts that PEFT implements: prompt tuning and prefix tuning.
+
+Lester et al. 2021, arXiv 2104.08691; Li and Liang 2021, arXiv 2101.00190.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ def attach_prefix(model: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def _key_width(model: Any) -> int | None:
-    """Width of all keys of a T5 layer: heads times d_kv, which in T5-3B, 11B and v1.1 is not
-    d_model, from where PEFT would take it; None leaves it to PEFT.
+    """Width of all keys of a T5 layer, heads times d_kv; None elsewhere leaves it to PEFT.
+
+    PEFT would take d_model, which T5-3B, T5-11B and v1.1 small do not have for it.
     """
     config = model.config
     return config.num_heads * config.d_kv if hasattr(config, "d_kv") else None
@@ -88,5 +90,4 @@ PREFIX_TUNING = Method(
     defaults={"virtual_tokens": 30, "projection": False},
     attach=attach_prefix,
     rules=("R12",),
-    virtual_tokens="virtual_tokens",
 )

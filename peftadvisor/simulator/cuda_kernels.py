@@ -25,7 +25,10 @@ def _sort_buffers(grad: Any, indices: Any, *_: Any, **__: Any) -> list[int]:
     return [8 * indices.numel(), 8 * indices.numel()]
 
 
-WORKSPACES = {**ATTENTION_WORKSPACES, aten.embedding_dense_backward.default: _sort_buffers}
+WORKSPACES: dict[Any, Any] = {
+    **ATTENTION_WORKSPACES,
+    aten.embedding_dense_backward.default: _sort_buffers,
+}
 
 
 def _dropout(device: Device) -> Any:

@@ -59,6 +59,9 @@ class Variant:
 
     def member(self, regime: Regime) -> str:
         """The name inside the zip."""
+        return f"{self._settings()}.{regime.key}"
+
+    def _settings(self) -> str:
         t = self.training
         parts = [
             self._method_name(),
@@ -71,7 +74,6 @@ class Variant:
             t.attention,
             "clip" if t.max_grad_norm else "noclip",
             self.kernels,
-            regime.key,
         ]
         return ".".join(parts)
 
@@ -80,6 +82,16 @@ class Variant:
             return self.method.name
         settings = json.dumps(self.method.settings, sort_keys=True, default=str)
         return f"{self.method.name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
+
+    def refusal(self) -> str | None:
+        """Why the model cannot take the method, where that is recorded."""
+        path = BUNDLED / f"{self.model.config_key}.zip"
+        data = _bytes(path, f"{self._settings()}.refused")
+        return None if data is None else data.decode()
+
+    def keep_refusal(self, reason: str, folder: Path) -> None:
+        """Write down why the model cannot take the method."""
+        self._add(folder, f"{self._settings()}.refused", reason.encode())
 
     def find(self, regime: Regime) -> Recording | None:
         """The recording of this variant in the package or the cache, or None."""
@@ -95,12 +107,14 @@ class Variant:
         Raises:
             UsageError: the folder cannot be written.
         """
-        folder = folder or cache_folder()
+        self._add(folder or cache_folder(), self.member(regime), pack(recording))
+
+    def _add(self, folder: Path, member: str, data: bytes) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with zipfile.ZipFile(folder / f"{self.model.config_key}.zip", "a") as archive:
-                if self.member(regime) not in archive.namelist():
-                    archive.writestr(self.member(regime), pack(recording))
+                if member not in archive.namelist():
+                    archive.writestr(member, data)
         except OSError as error:
             raise UsageError(
                 f"cannot keep the recording in {folder} ({error.strerror}); "
@@ -115,20 +129,23 @@ def cache_folder() -> Path:
 
 
 def _read(path: Path, member: str) -> Recording | None:
-    changed_ns = path.stat().st_mtime_ns if path.exists() else 0
-    return _read_version(path, member, changed_ns) if changed_ns else None
+    return _unpacked(path, member, path.stat().st_mtime_ns) if path.exists() else None
 
 
 @lru_cache(maxsize=256)
-def _read_version(path: Path, member: str, changed_ns: int) -> Recording | None:
-    """A member of one version of a file; read again when the file changes."""
+def _unpacked(path: Path, member: str, changed_ns: int) -> Recording | None:
+    """A recording of one version of a file; read again when the file changes."""
+    data = _bytes(path, member)
+    return None if data is None else unpack(data)
+
+
+def _bytes(path: Path, member: str) -> bytes | None:
     try:
-        data = _archive(path, changed_ns).read(member)
-    except KeyError:
+        return _archive(path, path.stat().st_mtime_ns).read(member)
+    except (FileNotFoundError, KeyError):
         return None
     except (zipfile.BadZipFile, OSError) as error:
         raise UsageError(f"{path} cannot be read ({error}); delete it and run again") from error
-    return unpack(data)
 
 
 @lru_cache(maxsize=8)

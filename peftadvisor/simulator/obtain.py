@@ -1,7 +1,7 @@
-"""Get what a run does at one point: from a recording if there is one, else by recording it now,
-else, where torch is not installed, from the nearest recording, and then it says so.
+"""Get what a run does at one point, from the best source there is.
 
-No torch is imported here until something must be recorded.
+A recording if there is one; else one made now; else, where torch is not installed, the nearest
+recording, and then it says so. No torch is imported here until something must be recorded.
 """
 
 from __future__ import annotations
@@ -89,6 +89,9 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
     point = (t.micro_batch_size, t.seq_len, t.target_len)
     regime = regime_of(point, variant.model.config)
     accumulate = t.gradient_accumulation_steps > 1
+    refused = variant.refusal()
+    if refused:
+        raise UnsupportedError(refused)
     found = _find(variant, regime)
     if found:
         return Simulated(found, point, accumulate, "recording")

@@ -85,7 +85,7 @@ class QuantizedLinear(nn.Linear):
         out = _Product.apply(x.to(self.compute_dtype), self)
         if self.bias is not None:
             out = out + self.bias.to(self.compute_dtype)
-        return out.to(x.dtype)  # type: ignore[no-any-return]
+        return out.to(x.dtype)
 
 
 def quantize_base(model: Any, quantization: Quantization, dtype: torch.dtype) -> None:
@@ -114,13 +114,13 @@ def _kept_names(model: Any) -> set[str]:
 
 
 def _lora_layer(clone: bool) -> Any:
-    """PEFT's LoRA layer with the order of operations that PEFT has for bitsandbytes layers:
-    a 4-bit result is copied first, and the update is brought to the result's dtype before it
-    is added.
+    """PEFT's LoRA layer with the order of operations that PEFT has for bitsandbytes layers.
+
+    A 4-bit result is copied first; the update is brought to the result's dtype before it is added.
     """
     from peft.tuners.lora.layer import Linear
 
-    class QuantizedLora(Linear):  # type: ignore[misc]
+    class QuantizedLora(Linear):
         def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             result = self.base_layer(x, *args, **kwargs)
             result = result.clone() if clone else result

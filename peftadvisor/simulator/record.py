@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from peftadvisor.data.models import max_positions
+from peftadvisor.methods import find_method
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.batches import task_of
 from peftadvisor.simulator.depth import at_depth, depth_fields, period
@@ -95,7 +96,7 @@ def _record_short(work: _Work, shape: _Shape) -> Recording:
     if any(units != BASE_UNITS for units in traces[0].stack_units):
         raise InexactError(f"{work.model.id} has layers in no regular order")
     units = [shape.units[stack.field] for stack in prepared.stacks]
-    facts = _facts(prepared, work.regime.key, units)
+    facts = _facts(prepared, work, units)
     recording = compile_recording(traces, points, _uses_target(prepared), facts)
     for index, stack in enumerate(prepared.stacks):
         deeper = shape.at(work.model, BASE_UNITS, {stack.field: BASE_UNITS + EXTRA_UNITS})
@@ -111,7 +112,7 @@ def _record_whole(work: _Work) -> Recording:
     prepared = work.prepare(work.model)
     points = work.points(prepared)
     traces = [flattened(trace) for trace in work.traces(prepared, points)]
-    facts = _facts(prepared, work.regime.key, [])
+    facts = _facts(prepared, work, [])
     return compile_recording(traces, points, _uses_target(prepared), facts).condensed()
 
 
@@ -126,13 +127,17 @@ def record_point(
     prepared = prepare(model, method, training)
     point = (training.micro_batch_size, training.seq_len, training.target_len)
     trace = flattened(trace_run(prepared, training, device))
-    return compile_recording([trace], [point], False, _facts(prepared, "point", [])).condensed()
+    work = _Work(model, method, training, device, ANY_BATCH)
+    return compile_recording([trace], [point], False, _facts(prepared, work, [])).condensed()
 
 
-def _facts(prepared: Prepared, regime: str, units: list[int]) -> dict[str, Any]:
+def _facts(prepared: Prepared, work: _Work, units: list[int]) -> dict[str, Any]:
+    method = find_method(work.method.name)
+    longer = method.settings(work.method)[method.virtual_tokens] if method.virtual_tokens else 0
     return {
         "units": units,
-        "regime": regime,
+        "regime": work.regime.key,
+        "virtual_tokens": longer,
         "uses_target": _uses_target(prepared),
         "uses_source": task_of(prepared.base).uses_seq_len,
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},

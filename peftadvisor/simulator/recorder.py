@@ -45,7 +45,9 @@ def compile_recording(
         InexactError: a number has no formula, or the layers of a stack do not repeat.
     """
     first = traces[0]
-    table = _FormulaTable(points, uses_target, len(first.stack_units))
+    longer = facts["virtual_tokens"]
+    variables = [(b, s + longer, t + longer) for b, s, t in points]
+    table = _FormulaTable(variables, uses_target, len(first.stack_units))
     storages = table.rows([t.storage_bytes for t in traces])
     flops = table.rows([t.kernel_flops for t in traces])
     touched = table.sums([t.kernel_touched for t in traces])
@@ -286,7 +288,7 @@ def deepen(
     kind = np.asarray(trace.event_kind)
     if len(order) != len(kind) or (events.kind[order] != kind).any():
         raise InexactError(f"expanded to {len(order)} events, the direct run has {len(kind)}")
-    values = recording.formulas.at(point, [BASE_UNITS] * len(units))
+    values = recording.values(point, [BASE_UNITS] * len(units))
     grown = _Growth(recording, stack, units[stack] - BASE_UNITS, order)
     storages, kernels = recording.storages, recording.kernels
     touched = np.asarray([sum(parts) for parts in trace.kernel_touched])

@@ -136,6 +136,12 @@ class Recording:
     formulas: Formulas
     facts: Mapping[str, Any] = field(hash=False)
 
+    def values(self, point: Point, units: Sequence[int]) -> Integers:
+        """Every formula's value; virtual tokens make both lengths longer."""
+        b, s, t = point
+        longer = self.facts["virtual_tokens"]
+        return self.formulas.at((b, s + longer, t + longer), units)
+
     def allocated_peak(
         self, point: Point, units: Sequence[int], *, accumulate: bool = False
     ) -> int:
@@ -149,7 +155,7 @@ class Recording:
     def _changes(
         self, point: Point, units: Sequence[int], accumulate: bool
     ) -> tuple[Integers, Integers]:
-        sizes = _rounded(self.formulas.at(point, units)[self.storages.formula])
+        sizes = _rounded(self.values(point, units)[self.storages.formula])
         return self._deltas(sizes) * self._active(accumulate), self._times(units)
 
     def peak(self, point: Point, units: Sequence[int], *, accumulate: bool = False) -> Peak:
@@ -215,7 +221,7 @@ class Recording:
 
     def kernel_uses(self, point: Point, units: Sequence[int]) -> tuple[KernelUse, ...]:
         """Kernels of the second step's first micro-batch and of its update, each with its count."""
-        values, times = self.formulas.at(point, units), self._times(units)
+        values, times = self.values(point, units), self._times(units)
         kernels = self.kernels
         steady = np.isin(self.events.segment, (Segment.STEP_2, Segment.UPDATE_2))
         index = np.flatnonzero(steady & (self.events.kind == Event.KERNEL))
@@ -273,7 +279,7 @@ class Recording:
         key = self.storages.canonical[ref].astype(np.int64) * (max([*units, 1]) + 1) + birth + 1
         unique, storage = np.unique(key, return_inverse=True)
         sizes = np.zeros(len(unique), dtype=np.int64)
-        sizes[storage] = self.formulas.at(point, units)[self.storages.formula[ref]]
+        sizes[storage] = self.values(point, units)[self.storages.formula[ref]]
         allocates = self.events.kind[order] == Event.ALLOC
         return np.where(allocates, storage + 1, -(storage + 1)), sizes
 
@@ -301,8 +307,9 @@ class Recording:
         return (layer if layer < MIDDLE else count - BASE_UNITS + layer,)
 
     def _birth_layer(self, order: Integers, layer: Integers, units: Sequence[int]) -> Integers:
-        """The layer in which each event's storage was born: first and last by name, others
-        at the distance seen in the base run.
+        """The layer in which each event's storage was born.
+
+        First and last layers are themselves; others are at the distance seen in the base run.
         """
         birth_block = self.storages.birth_block[self.events.ref[order]]
         base = self.blocks.layer[birth_block].astype(np.int64)

@@ -8,8 +8,9 @@ Nothing is ever unpickled. No torch here.
 from __future__ import annotations
 
 import json
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from peftadvisor.errors import UsageError
 from peftadvisor.simulator.polynomials import Term
 from peftadvisor.simulator.recording import (
+    BASE_UNITS,
+    NO_FORMULA,
+    SHAPE_WIDTH,
     Blocks,
     Events,
     Formulas,
@@ -25,9 +29,20 @@ from peftadvisor.simulator.recording import (
     Recording,
     Storages,
 )
-from peftadvisor.simulator.trace import Event
+from peftadvisor.simulator.trace import Event, Owner, Phase, Segment
 
 FORMAT = 1
+MAX_BYTES = 1 << 28
+"""A recording unpacked is below 1 MB, at full depth a few; what is larger than this is none."""
+_DAMAGED = (
+    zlib.error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def pack(recording: Recording) -> bytes:
@@ -78,9 +93,43 @@ def unpack(data: bytes) -> Recording:
     Raises:
         UsageError: the bytes are no recording of this format.
     """
-    header, arrays = _read(data)
+    try:
+        header, arrays = _read(data)
+        recording = _recording(header, arrays)
+        _require_consistent(recording)
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UsageError(
+            f"this recording is damaged ({reason}); delete it and run again"
+        ) from error
+    return recording
+
+
+def _read(data: bytes) -> tuple[Mapping[str, Any], dict[str, NDArray[Any]]]:
+    unpacker = zlib.decompressobj()
+    raw = unpacker.decompress(data, MAX_BYTES)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError("it is cut short, too long or followed by something else")
+    size = int.from_bytes(raw[:4], "little")
+    header = json.loads(raw[4 : 4 + size])
+    if header["format"] != FORMAT:
+        raise UsageError(f"this recording has format {header['format']}, not {FORMAT}; delete it")
+    offset, arrays = 4 + size, {}
+    for name, dtype, shape in header["arrays"]:
+        kind = np.dtype(dtype)
+        if kind.kind != "i" or any(n < 0 for n in shape):
+            raise ValueError(f"array {name} holds no integers")
+        count = math.prod(shape)
+        arrays[name] = np.frombuffer(raw, kind, count, offset).reshape(shape)
+        offset += arrays[name].nbytes
+    return header, arrays
+
+
+def _recording(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Recording:
     kind = arrays["kind"]
     starts = np.cumsum(arrays["starts"])
+    if arrays["starts"][0] != 0 or (arrays["starts"][1:] <= 0).any():
+        raise ValueError("its blocks are out of order")
     lengths = np.diff(np.append(starts, len(kind)))
     block = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)
     birth_events = np.flatnonzero(kind == Event.ALLOC)
@@ -120,26 +169,56 @@ def unpack(data: bytes) -> Recording:
     )
 
 
-def _read(data: bytes) -> tuple[Mapping[str, Any], dict[str, NDArray[Any]]]:
-    try:
-        raw = zlib.decompress(data)
-        size = int.from_bytes(raw[:4], "little")
-        header = json.loads(raw[4 : 4 + size])
-        offset, arrays = 4 + size, {}
-        for name, dtype, shape in header["arrays"]:
-            count = int(np.prod(shape))
-            arrays[name] = np.frombuffer(raw, dtype, count, offset).reshape(shape)
-            offset += arrays[name].nbytes
-    except (zlib.error, ValueError, KeyError) as error:
-        raise UsageError(f"this recording is damaged ({error}); delete it and run again") from error
-    if header["format"] != FORMAT:
-        raise UsageError(f"this recording has format {header['format']}, not {FORMAT}; delete it")
-    return header, arrays
+def _require_consistent(recording: Recording) -> None:
+    """Raise ValueError unless every number points at something that is there."""
+    events, blocks, storages = recording.events, recording.blocks, recording.storages
+    kernels, formulas = recording.kernels, recording.formulas
+    count, stacks = formulas.depth.shape
+    _require_length(len(events.kind), events.ref, events.phase, events.segment, events.block)
+    _require_length(len(blocks.stack), blocks.layer, blocks.chain, blocks.descending)
+    _require_length(len(storages.birth_block), storages.formula, storages.owner, storages.canonical)
+    _require_length(len(kernels.name), kernels.flops, kernels.touched, kernels.shapes)
+    _require_length(stacks, recording.facts["units"])
+    _require_length(count, formulas.coefficients)
+    _require_length(formulas.coefficients.shape[1], formulas.terms)
+    _require_length(SHAPE_WIDTH, kernels.shapes.T)
+    _require_within(0, len(Event), events.kind)
+    _require_within(0, len(Phase), events.phase)
+    _require_within(0, len(Segment), events.segment)
+    _require_within(0, len(blocks.stack), events.block)
+    _require_within(-1, stacks, blocks.stack)
+    _require_within(-1, BASE_UNITS, blocks.layer)
+    _require_within(0, len(Owner), storages.owner)
+    _require_within(0, len(storages.canonical), storages.canonical)
+    _require_within(0, count, storages.formula, kernels.flops, kernels.touched)
+    _require_within(NO_FORMULA, count, kernels.shapes)
+    _require_within(0, len(kernels.names), kernels.name)
+    _require_within(0, len(kernels.name), events.ref[events.kind == Event.KERNEL])
+    born = np.cumsum(events.kind == Event.ALLOC)
+    freed = events.kind == Event.FREE
+    _require_within(0, np.iinfo(np.int32).max, events.ref[freed], (born - events.ref)[freed] - 1)
+    for term in formulas.terms:
+        if not all(
+            type(n) is int and 0 <= n <= 128 for n in (term.batch, *term.source, *term.target)
+        ):
+            raise ValueError(f"{term} is no term of a formula")
+
+
+def _require_length(length: int, *things: Sized) -> None:
+    if any(len(thing) != length for thing in things):
+        raise ValueError("its parts do not belong together")
+
+
+def _require_within(low: int, high: int, *arrays: NDArray[Any]) -> None:
+    if any(a.size and (a.min() < low or a.max() >= high) for a in arrays):
+        raise ValueError("a number points at nothing")
 
 
 def _references(kind: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int32]:
     """Births are numbered as they come; a free counts back from the last birth."""
     births, runs, frees = (kind == k for k in (Event.ALLOC, Event.KERNEL, Event.FREE))
+    _require_length(int(runs.sum()), arrays["kernel"])
+    _require_length(int(frees.sum()), arrays["freed_back"])
     ref = np.zeros(len(kind), dtype=np.int32)
     ref[births] = np.arange(births.sum())
     ref[runs] = arrays["kernel"]

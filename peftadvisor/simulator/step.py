@@ -47,7 +47,7 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        base = build_model(spec, training)
+        base: Any = build_model(spec, training)
         stacks = tuple(stacks_of(base))
         if training.quantization != "none":
             quantize_base(base, training.quantization, TORCH_DTYPES[training.dtype])
@@ -180,7 +180,7 @@ class _Run:
     def _layer_hooks(self) -> Iterable[Any]:
         """Keep the tracer told which layer runs: modules in forward, gradients in backward."""
         for index, stack in enumerate(self.stacks):
-            layers = list(self.prepared.base.get_submodule(stack.path))  # type: ignore[arg-type]
+            layers: Any = self.prepared.base.get_submodule(stack.path)
             for number, layer in enumerate(layers):
                 tag = _unit_tag(index, stack, number)
                 enter, leave = self._hooks(tag, last=number == len(layers) - 1)

@@ -218,7 +218,7 @@ class _Operator:
 
 def _signature(values: Any, found: list[torch.Tensor]) -> Any:
     """Arguments as a hashable key; tensors by shape, strides and dtype, collected in ``found``."""
-    key = []
+    key: list[Any] = []
     for value in values:
         if isinstance(value, torch.Tensor):
             found.append(value)

@@ -42,9 +42,7 @@ def measured_peak_bytes(run: RealRun) -> int:
 @pytest.mark.parametrize("checkpointing", ["none", "non-reentrant"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", CONFIGS)
-def test_peak_equals_the_cpu_allocation_record(
-    model: str, method: str, checkpointing: str
-) -> None:
+def test_peak_equals_the_cpu_allocation_record(model: str, method: str, checkpointing: str) -> None:
     torch.set_num_threads(1)
     training = TrainingSpec(
         micro_batch_size=4,

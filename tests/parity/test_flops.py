@@ -15,6 +15,7 @@ from peftadvisor.simulator.trace import Event, Phase, Segment, Trace
 from peftadvisor.specs import MethodSpec, TrainingSpec
 from tests.parity.tiny import CONFIGS, RealRun, spec
 
+
 def flops(trace: Trace, phases: tuple[Phase, ...]) -> int:
     return sum(
         trace.kernel_flops[ref]
@@ -25,9 +26,7 @@ def flops(trace: Trace, phases: tuple[Phase, ...]) -> int:
             trace.event_phase,
             strict=True,
         )
-        if kind == Event.KERNEL
-        and segment == Segment.STEP_1
-        and phase in phases
+        if kind == Event.KERNEL and segment == Segment.STEP_1 and phase in phases
     )
 
 

@@ -63,9 +63,7 @@ def recording_of(case: str, regime: Regime) -> Recording | None:
     """The recording for lengths of both kinds, or of the regime's; None: declared inexact."""
     for lengths in ("any", regime.lengths):
         try:
-            made = record(
-                model_of(case), *settings(case), AMPERE, replace(regime, lengths=lengths)
-            )
+            made = record(model_of(case), *settings(case), AMPERE, replace(regime, lengths=lengths))
         except InexactError:
             continue
         return unpack(pack(made))

@@ -121,9 +121,7 @@ def traced() -> Iterator[Any]:
 
     def run(spec: ModelSpec, training: TrainingSpec) -> tuple[Any, Tracer]:
         model = build.build_model(spec, training)
-        tracer = Tracer(
-            all_real=not training.padded, workspaces=WORKSPACES, vocabulary=frozenset()
-        )
+        tracer = Tracer(all_real=not training.padded, workspaces=WORKSPACES, vocabulary=frozenset())
         with device_kernels(Device((8, 0))), missing_kernels(), tracer:
             tracer.segment, tracer.phase = Segment.STEP_1, Phase.FORWARD
             loss = model(**build.make_batch(model, training)).loss

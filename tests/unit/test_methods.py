@@ -122,10 +122,10 @@ def test_bottleneck_adapters(model: str, method: str, count: int, places: int) -
 )
 def test_prefix_tuning_is_a_third_of_the_papers(model: str, count: int) -> None:
     # PEFT trains one key and one value of width a per virtual token and decoder layer: 30 x 24 x
-    # 2a. (It hands the decoder's prefix to cross-attention as the same tensor.) The paper's flat
-    # prefix has its own in encoder self-, decoder self- and cross-attention, three times as
-    # many: 4,423,680 / 17,694,720 / 70,778,880. Left alone PEFT would take d for a, which T5-3B
-    # and 11B cannot run (``test_prefix_tuning_runs_where_heads_are_wider_than_the_model``).
+    # 2a, all of it for self-attention in the decoder (cross-attention starts from an empty
+    # cache). The paper's flat prefix has its own in encoder self-, decoder self- and
+    # cross-attention, three times as many: 4,423,680 / 17,694,720 / 70,778,880. Left alone PEFT
+    # would take d for a, which T5-3B and 11B cannot run (the test after next).
     _, a = SIZES[model]
     assert trainable(model, "prefix-tuning") == count == 30 * 24 * 2 * a
     assert 3 * count == {1024: 4_423_680, 4096: 17_694_720, 16384: 70_778_880}[a]
