@@ -16,13 +16,18 @@ from torch import nn  # noqa: E402
 
 from peftadvisor.errors import UnsupportedError  # noqa: E402
 from peftadvisor.simulator.attention import Device  # noqa: E402
-from peftadvisor.simulator.quantized import QuantizedLinear, dequantize  # noqa: E402
+from peftadvisor.simulator.quantized import quantized_layer  # noqa: E402
+from peftadvisor.simulator.quantized_layers import QuantizedLinear, dequantize  # noqa: E402
 from peftadvisor.simulator.step import Prepared, prepare, trace_run  # noqa: E402
 from peftadvisor.simulator.trace import Event, Owner, Phase, Segment, Trace  # noqa: E402
-from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec  # noqa: E402
+from peftadvisor.specs import MethodSpec, TrainingSpec  # noqa: E402
 from tests.parity.tiny import LLAMA, T5_SMALL, spec  # noqa: E402
 
 KINDS = ("nf4", "nf4-dq", "int8")
+FOUR_BIT = KINDS[:2]
+# Of each layer, whatever its size: a code of 16 fp32; with double quantization an offset and a
+# second code of 256.
+CONSTANTS = {"nf4": 4 * 16, "nf4-dq": 4 * 16 + 4 + 4 * 256, "int8": 0}
 LAYERS, D, F, KV, VOCABULARY = 4, 256, 688, 128, 3200
 SHAPES = [(D, D), (KV, D), (KV, D), (D, D), (F, D), (F, D), (D, F)]  # of one layer: rows, columns
 LINEARS = LAYERS * len(SHAPES)
@@ -54,7 +59,8 @@ def stored_bytes(kind: str, rows: int, columns: int) -> int:
     if kind == "int8":
         return n + 4 * rows
     blocks = up(n, 64)
-    return n // 2 + (4 * blocks if kind == "nf4" else blocks + 4 * up(blocks, 256))
+    maxima = 4 * blocks if kind == "nf4" else blocks + 4 * up(blocks, 256)
+    return up(n, 2) + maxima + CONSTANTS[kind]
 
 
 @cache
@@ -98,30 +104,30 @@ def layer_bytes(layer: QuantizedLinear) -> int:
 )
 def test_bits_per_parameter(kind: Any, bits: float) -> None:
     source = nn.Linear(1024, 2048, bias=False, device="meta", dtype=torch.bfloat16)
-    layer = QuantizedLinear(source, kind, torch.bfloat16)
-    assert layer_bytes(layer) * 8 == bits * 1024 * 2048
+    layer = quantized_layer(source, kind, torch.bfloat16)
+    assert (layer_bytes(layer) - CONSTANTS[kind]) * 8 == bits * 1024 * 2048
     assert layer.weight.logical_numel == 1024 * 2048
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("rows", "columns"), [(64, 64), (2, 50), (24, 1001), (3, 6)])
+@pytest.mark.parametrize(("rows", "columns"), [(64, 64), (2, 50), (24, 1001), (3, 5)])
 def test_partial_blocks_are_stored_as_whole_ones(kind: Any, rows: int, columns: int) -> None:
     source = nn.Linear(columns, rows, bias=False, device="meta")
-    assert layer_bytes(QuantizedLinear(source, kind, torch.bfloat16)) == stored_bytes(
+    assert layer_bytes(quantized_layer(source, kind, torch.bfloat16)) == stored_bytes(
         kind, rows, columns
     )
 
 
 def test_a_bias_stays_as_it_is() -> None:
     source = nn.Linear(64, 32, device="meta", dtype=torch.bfloat16)
-    layer = QuantizedLinear(source, "nf4", torch.bfloat16)
+    layer = quantized_layer(source, "nf4", torch.bfloat16)
     assert layer.bias is source.bias
     assert layer(torch.empty(3, 64, device="meta")).shape == (3, 32)
 
 
 @pytest.mark.parametrize("outside", [torch.float32, torch.bfloat16])
 def test_computes_in_the_compute_dtype_and_returns_the_inputs(outside: Any) -> None:
-    layer = QuantizedLinear(nn.Linear(64, 32, device="meta"), "nf4", torch.float16)
+    layer = quantized_layer(nn.Linear(64, 32, device="meta"), "nf4", torch.float16)
     assert layer(torch.empty(3, 64, device="meta", dtype=outside)).dtype == outside
     assert layer.dequantized(torch.float16).shape == (32, 64)
     assert layer.dequantized(torch.float16).dtype == torch.float16
@@ -235,7 +241,7 @@ def test_weights_are_held_packed_for_the_whole_run(kind: str, batch: int) -> Non
 
 
 @pytest.mark.parametrize("batch", [2, 5])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOUR_BIT)
 def test_no_16_bit_copy_of_a_weight_outlives_its_product(kind: str, batch: int) -> None:
     """Each result of a dequantization is freed before the next one is made."""
     t = trace(kind, batch)
@@ -257,7 +263,7 @@ def test_no_16_bit_copy_of_a_weight_outlives_its_product(kind: str, batch: int) 
         assert freed[copy] < following
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOUR_BIT)
 def test_weights_are_dequantized_in_forward_and_again_in_backward(kind: str) -> None:
     t = trace(kind)
     found: Counter[tuple[int, int]] = Counter()
@@ -309,8 +315,31 @@ def test_order_of_sizes() -> None:
     assert packed["nf4-dq"] < packed["nf4"] < packed["int8"] < plain
 
 
-def test_what_holds_no_linear_layer_stays_whole() -> None:
-    # GPT-2's Conv1D is no nn.Linear: only what the head ties remains, and it is kept.
-    model: ModelSpec = spec(GPT2)
-    base: Any = prepare(model, MethodSpec(name="qlora"), settings("nf4")).base
-    assert quantized(base) == {}
+def test_int8_multiplies_packed_weights_in_forward() -> None:
+    t = trace("int8")
+    phases = Counter(
+        t.event_phase[i]
+        for i, (event, ref) in enumerate(zip(t.event_kind, t.event_ref, strict=True))
+        if event == Event.KERNEL
+        and "int8_product" in t.kernel_name[ref]
+        and t.event_segment[i] == Segment.STEP_2
+    )
+    assert phases == {Phase.FORWARD: LINEARS}
+
+
+def test_gpt2s_convolutions_are_linear_layers() -> None:
+    base: Any = prepare(spec(GPT2), MethodSpec(name="qlora"), settings("nf4")).base
+    layers = quantized(base)
+    assert len(layers) == 2 * 4  # c_attn, c_proj, c_fc, c_proj; the head is tied
+    d = 64
+    shapes = sorted((m.out_features, m.in_features) for m in layers.values())
+    assert shapes == sorted([(3 * d, d), (d, d), (4 * d, d), (d, 4 * d)] * 2)
+
+
+def test_nothing_to_quantize() -> None:
+    from peftadvisor.simulator.quantized import quantize_base
+
+    base: Any = prepare(spec(LLAMA), MethodSpec(name="full"), TrainingSpec()).base
+    del base.model.layers[:]
+    with pytest.raises(UnsupportedError, match="no linear layers to quantize"):
+        quantize_base(base, "nf4", torch.bfloat16)

@@ -128,8 +128,7 @@ def test_flipped_bits_of_the_file(packed: bytes) -> None:
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         try:
             made = unpack(bytes(data))
-        except UsageError as error:
-            assert "damaged" in str(error)
+        except UsageError:
             continue
         unnoticed += 1
         assert pack(made) == packed

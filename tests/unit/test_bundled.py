@@ -1,0 +1,118 @@
+"""The recordings that ship with the package answer for at least sixty models without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from peftadvisor.advisor import estimate, recommend
+from peftadvisor.advisor.question import Question, Recommendation
+from peftadvisor.data.gpus import find_gpu
+from peftadvisor.data.models import find_model, model_ids
+from peftadvisor.methods import METHODS
+from peftadvisor.simulator.library import BUNDLED
+from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
+
+SCHEMA = Path(__file__).parent.parent / "contract" / "estimate.schema.json"
+FEWEST_MODELS = 60
+
+
+@pytest.fixture(autouse=True)
+def no_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in an environment with the light install and an empty cache."""
+    monkeypatch.setattr("peftadvisor.simulator.obtain.find_spec", lambda name: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def bundled_ids() -> list[str]:
+    keys = {path.stem for path in BUNDLED.glob("*.zip")}
+    return [name for name in model_ids() if find_model(name).config_key in keys]
+
+
+def ask(model: str, gpu: str = "h100", methods: tuple[str, ...] | None = None) -> Recommendation:
+    question = Question(
+        model=find_model(model),
+        gpu=find_gpu(gpu),
+        gpus=1,
+        training=TrainingSpec(seq_len=256, target_len=64),
+        budget=Budget(),
+        effective_batch_size=16,
+        methods=methods,
+    )
+    return recommend(question)
+
+
+def test_at_least_sixty_models_are_bundled_and_answer() -> None:
+    answered = []
+    for name in bundled_ids():
+        answer = ask(name, methods=("lora", "ln-tuning", "full"))
+        told = [*answer.choices, *answer.rejected]
+        assert len(told) == 3
+        silent = [r.reason for r in answer.rejected if "no recording" in r.reason]
+        if not silent:
+            answered.append(name)
+    print(f"{len(answered)} models answer without torch")
+    assert len(answered) >= FEWEST_MODELS
+
+
+def test_t5_11b_on_40_gb_says_what_does_not_fit() -> None:
+    answer = ask("t5-11b", "a100-40g")
+    full = next(r for r in answer.rejected if r.method == "full")
+    # Weights, gradients and two AdamW states of 11,307,321,344 parameters in bf16: 8 bytes each.
+    assert full.over_by_bytes is not None
+    assert full.over_by_bytes > 8 * 11_307_321_344 - find_gpu("a100-40g").usable_bytes
+    fits = {choice.estimate.run.method.name for choice in answer.choices}
+    assert {"lora", "lora-all", "qlora", "houlsby", "ln-tuning"} <= fits
+    assert {r.method for r in answer.rejected} >= {"full", "bitfit"}
+    assert len(answer.choices) + len(answer.rejected) == len(METHODS)
+
+
+def test_answers_keep_the_contract() -> None:
+    schema = json.loads(SCHEMA.read_text())
+    for choice in ask("t5-11b", "a100-40g").choices:
+        told = json.loads(json.dumps(choice.estimate.to_dict()))
+        jsonschema.validate(told, schema)
+        memory = told["memory"]
+        assert sum(memory["breakdown"].values()) == memory["device_peak_bytes"]
+        assert memory["allocated_peak_bytes"] <= memory["reserved_peak_bytes"]
+        assert memory["reserved_peak_bytes"] <= memory["device_peak_bytes"]
+        assert memory["low_bytes"] <= memory["device_peak_bytes"] <= memory["high_bytes"]
+
+
+def test_an_estimate_equals_its_row_in_the_recommendation() -> None:
+    first = ask("t5-11b", "a100-40g").choices[0].estimate
+    again = estimate(first.run, budget=Budget())
+    assert again.memory == first.memory
+    assert again.time == first.time
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_more_gpus_share_the_effective_batch(gpus: int) -> None:
+    question = Question(
+        model=find_model("t5-11b"),
+        gpu=find_gpu("a100-80g"),
+        gpus=gpus,
+        training=TrainingSpec(),
+        budget=Budget(total_tokens=10**8),
+        effective_batch_size=16,
+        methods=("lora",),
+    )
+    training = recommend(question).choices[0].estimate.run.training
+    assert training.micro_batch_size * training.gradient_accumulation_steps * gpus == 16
+
+
+def test_lengths_between_the_recorded_ones_are_rounded_up_and_said_so() -> None:
+    run = RunSpec(
+        model=find_model("t5-11b"),
+        method=MethodSpec(name="lora"),
+        training=TrainingSpec(seq_len=500),
+        gpu=find_gpu("a100-80g"),
+    )
+    rounded = estimate(run, budget=Budget())
+    exact = dataclasses.replace(run, training=TrainingSpec(seq_len=512))
+    assert "rounded up to 512" in rounded.provenance.recording
+    assert rounded.memory == estimate(exact, budget=Budget()).memory
