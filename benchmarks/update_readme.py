@@ -1,6 +1,6 @@
 """Put what the commands print now into the README, between its ``<!-- session:NAME -->`` marks.
 
-    python benchmarks/update_readme.py
+python benchmarks/update_readme.py
 """
 
 from __future__ import annotations

@@ -5,14 +5,16 @@ from __future__ import annotations
 from peftadvisor.errors import UnknownNameError
 from peftadvisor.methods.base import Method
 from peftadvisor.methods.bitfit import BITFIT
-from peftadvisor.methods.bottleneck import HOULSBY, PFEIFFER
 from peftadvisor.methods.dora import DORA
 from peftadvisor.methods.full import FULL
+from peftadvisor.methods.houlsby import HOULSBY
 from peftadvisor.methods.ia3 import IA3
 from peftadvisor.methods.ln_tuning import LN_TUNING
 from peftadvisor.methods.lora import LORA, LORA_ALL
+from peftadvisor.methods.pfeiffer import PFEIFFER
+from peftadvisor.methods.prefix_tuning import PREFIX_TUNING
+from peftadvisor.methods.prompt_tuning import PROMPT_TUNING
 from peftadvisor.methods.qlora import QLORA
-from peftadvisor.methods.soft_prompts import PREFIX_TUNING, PROMPT_TUNING
 
 METHODS: tuple[Method, ...] = (
     FULL,

@@ -7,26 +7,27 @@ from typing import Any
 
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
-from peftadvisor.methods.roles import is_linear
+from peftadvisor.methods.peft_backed import train_heads
+from peftadvisor.methods.roles import is_linear, language_part
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
-    """Train every bias that the model has.
+    """Train every bias that the (language) model has, and a classification head as a whole.
 
     Raises:
         UnsupportedError: no linear layer has a bias.
     """
-    linear_biases = [
-        m for m in model.modules() if is_linear(m) and getattr(m, "bias", None) is not None
-    ]
-    if not linear_biases:
+    _, part = language_part(model)
+    if not any(is_linear(m) and getattr(m, "bias", None) is not None for m in part.modules()):
         raise UnsupportedError(
             f"{type(model).__name__} has no bias in its linear layers for BitFit to train; "
             "use ln-tuning or lora instead"
         )
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.endswith("bias"))
-    return model
+    model.requires_grad_(False)
+    for name, parameter in part.named_parameters():
+        if name.endswith("bias"):
+            parameter.requires_grad_(True)
+    return train_heads(model)
 
 
 BITFIT = Method(

@@ -1,57 +1,53 @@
-"""Bottleneck adapters in the layers of a transformer.
-
-Houlsby et al. 2019 (arXiv 1902.00751) put two in each layer, Pfeiffer et al. 2020 (arXiv
-2005.00247) one.
+"""Bottleneck adapters, what Houlsby's and Pfeiffer's share.
 
 Letters: d hidden size, b = d / reduction. An adapter maps d to b to d with biases and adds its
-input: 2db + b + d parameters. Its weights have the dtype of the base, as after ``model.to``.
+input: 2db + b + d parameters. It sits in a forward hook on the projection that ends a sub-layer,
+before dropout and the residual sum. Its weights have the dtype of the base (fp32 if that is
+quantized), as those of the AdapterHub library do, which follow ``model.to``; PEFT's are fp32.
+A classification head that PEFT would train is trained as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.methods.base import Method
-from peftadvisor.methods.roles import attention_output, feed_forward_output, hidden_size, layers
+from peftadvisor.methods.peft_backed import train_heads
+from peftadvisor.methods.roles import hidden_size, layers, width_of
+
+Place = Callable[[Any, int], Any]
 
 
-def attach_houlsby(model: Any, settings: Mapping[str, Any]) -> Any:
-    """An adapter after self-attention and one after feed-forward; none after cross-attention."""
-    return _attach(model, settings, (attention_output, feed_forward_output), "silu")
+def attach_after(model: Any, places: tuple[Place, ...], reduction: int, activation: str) -> Any:
+    """Freeze the model and put an adapter after each place of every layer.
 
-
-def attach_pfeiffer(model: Any, settings: Mapping[str, Any]) -> Any:
-    """An adapter after feed-forward."""
-    return _attach(model, settings, (feed_forward_output,), "relu")
-
-
-def _attach(
-    model: Any, settings: Mapping[str, Any], places: tuple[Any, ...], activation: str
-) -> Any:
+    Raises:
+        UnsupportedError: no layer has such places.
+    """
     import torch
 
     width = hidden_size(model)
-    size = max(1, width // settings["reduction"])
-    model.requires_grad_(False)
     weight = next(p for p in model.parameters() if p.is_floating_point())
+    model.requires_grad_(False)
     attached = 0
-    for layer in layers(model):
-        for number, find in enumerate(places):
-            module = find(layer, width)
+    for layer in list(layers(model)):
+        size = width_of(layer, width)
+        ends = [find(layer, width) for find in places]
+        for number, module in enumerate(ends):
             if module is None:
                 continue
             with torch.device(weight.device):
-                adapter = _bottleneck(width, size, activation).to(weight.dtype)
-            layer.add_module(f"adapter_{number}", adapter)
+                adapter = _bottleneck(size, max(1, size // reduction), activation)
+            layer.add_module(f"adapter_{number}", adapter.to(weight.dtype))
             module.register_forward_hook(_after(adapter))
             attached += 1
     if not attached:
         raise UnsupportedError(
-            f"{type(model).__name__} has no attention or feed-forward layers to put adapters after"
+            f"{type(model).__name__} has no attention or feed-forward layers to put adapters "
+            "after; use lora-all or ln-tuning instead"
         )
-    return model
+    return train_heads(model)
 
 
 def _bottleneck(width: int, size: int, activation: str) -> Any:
@@ -67,7 +63,8 @@ def _bottleneck(width: int, size: int, activation: str) -> Any:
             self.up = nn.Linear(size, width)
 
         def forward(self, hidden: Any) -> Any:
-            return hidden + self.up(getattr(functional, activation)(self.down(hidden)))
+            inner = self.down(hidden.to(self.down.weight.dtype))
+            return hidden + self.up(getattr(functional, activation)(inner)).to(hidden.dtype)
 
     return Bottleneck()
 
@@ -79,24 +76,3 @@ def _after(adapter: Any) -> Any:
         return adapter(output)
 
     return hook
-
-
-HOULSBY = Method(
-    name="houlsby",
-    title="Houlsby adapters: after attention and feed-forward",
-    family="adapter",
-    citation="Houlsby et al. 2019, arXiv 1902.00751",
-    defaults={"reduction": 16},
-    attach=attach_houlsby,
-    rules=("R2", "R18"),
-)
-
-PFEIFFER = Method(
-    name="pfeiffer",
-    title="Pfeiffer adapters: after feed-forward",
-    family="adapter",
-    citation="Pfeiffer et al. 2020, arXiv 2005.00247",
-    defaults={"reduction": 16},
-    attach=attach_pfeiffer,
-    rules=("R18", "R21"),
-)

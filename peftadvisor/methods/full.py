@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
-    """Train everything but what the model itself keeps fixed (Pegasus's sinusoid positions)."""
+    """Train everything but what the model itself keeps fixed (Pegasus's sinusoid positions).
+
+    Raises:
+        UnsupportedError: the base is quantized.
+    """
+    if not all(p.is_floating_point() for p in model.parameters()):
+        raise UnsupportedError(
+            "full fine-tuning cannot train a quantized base; use qlora, or no quantization"
+        )
     return model
 
 

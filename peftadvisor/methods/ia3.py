@@ -11,7 +11,13 @@ from typing import Any
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
 from peftadvisor.methods.peft_backed import known_targets, task_type, wrap
-from peftadvisor.methods.roles import feed_forward_output, hidden_size, layers, projection_names
+from peftadvisor.methods.roles import (
+    feed_forward_projection,
+    hidden_size,
+    layers,
+    projection_names,
+    targets,
+)
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -26,30 +32,39 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
     )
     from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TABLE
 
-    targets = settings["target_modules"] or known_targets(TABLE, model)
     feed_forward = known_targets(FEED_FORWARD, model)
-    if not targets or feed_forward is None:
+    if feed_forward is None:
         feed_forward = _down_names(model)
-        targets = [*projection_names(model, "kv"), *feed_forward]
-    if not targets:
-        raise UnsupportedError(f"{type(model).__name__} has no key, value or feed-forward layers")
+    names = settings["target_modules"] or known_targets(TABLE, model)
+    if not names:
+        found = [*projection_names(model, "kv"), *feed_forward]
+        if not found:
+            raise UnsupportedError(
+                f"{type(model).__name__} has no key, value or feed-forward layers for (IA)³; "
+                "use lora-all or ln-tuning instead"
+            )
+        names = targets(model, found)
     config = IA3Config(
         task_type=task_type(model),
-        target_modules=list(targets),
-        feedforward_modules=[name for name in feed_forward if name in targets],
+        target_modules=names,
+        feedforward_modules=_within(feed_forward, names),
     )
     return wrap(model, config)
 
 
-def _down_names(model: Any) -> list[str]:
-    from peftadvisor.methods.roles import is_linear
+def _within(feed_forward: list[str], names: Any) -> list[str]:
+    """PEFT wants no other names here than among the targets, where those are a list."""
+    return feed_forward if isinstance(names, str) else [n for n in feed_forward if n in names]
 
+
+def _down_names(model: Any) -> list[str]:
+    """Names of the last projections of feed-forward, with their parent's as in PEFT's table."""
     width = hidden_size(model)
     names: dict[str, None] = {}
     for layer in layers(model):
-        down = feed_forward_output(layer, width)
+        down = feed_forward_projection(layer, width)
         for path, module in layer.named_modules():
-            if module is down and is_linear(module):
+            if down is not None and module is down:
                 names[".".join(path.split(".")[-2:])] = None
     return list(names)
 

@@ -8,7 +8,7 @@ from typing import Any
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
 from peftadvisor.methods.peft_backed import known_targets, task_type, wrap
-from peftadvisor.methods.roles import projection_names
+from peftadvisor.methods.roles import projection_names, targets
 
 CITATION = "Hu et al. 2021, arXiv 2106.09685"
 
@@ -28,12 +28,19 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
         lora_dropout=settings["dropout"],
         use_dora=settings.get("use_dora", False),
         target_modules=settings["target_modules"] or query_value_targets(model),
+        exclude_modules=_refused_modules(model),
         bias="none",
     )
     custom = getattr(model, "lora_layers", None)
     if custom:
         config._register_custom_module(custom)
     return wrap(model, config)
+
+
+def _refused_modules(model: Any) -> list[str] | None:
+    """Names that PEFT refuses to wrap in models with Mamba layers, whose kernel reads weights."""
+    mamba = any("mamba" in type(module).__name__.lower() for module in model.modules())
+    return ["out_proj", "conv1d"] if mamba else None
 
 
 def query_value_targets(model: Any) -> Any:
@@ -44,13 +51,16 @@ def query_value_targets(model: Any) -> Any:
     """
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
 
-    targets = known_targets(TABLE, model) or projection_names(model, "qv")
-    if not targets:
+    known = known_targets(TABLE, model)
+    if known:
+        return known
+    names = projection_names(model, "qv")
+    if not names:
         raise UnsupportedError(
             f"{type(model).__name__} has no query and value projections that LoRA knows; "
             "name layers by --target-modules"
         )
-    return targets
+    return targets(model, names)
 
 
 DEFAULTS = {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": None}

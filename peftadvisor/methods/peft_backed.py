@@ -24,6 +24,17 @@ def task_type(model: Any) -> str | None:
     return next((task for end, task in _TASKS.items() if name.endswith(end)), None)
 
 
+def train_heads(model: Any) -> Any:
+    """Train the heads that PEFT trains whole: those of sequence classification. The model."""
+    from peft.utils.constants import SEQ_CLS_HEAD_NAMES
+
+    if task_type(model) == "SEQ_CLS":
+        for name, module in model.named_children():
+            if name in SEQ_CLS_HEAD_NAMES:
+                module.requires_grad_(True)
+    return model
+
+
 def known_targets(table: Mapping[str, Any], model: Any) -> Any:
     """PEFT's own target modules for this model type, or None."""
     known = table.get(model.config.model_type)

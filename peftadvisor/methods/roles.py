@@ -1,9 +1,12 @@
-"""Find modules by what they do (attention, feed-forward, norm), whatever a model calls them."""
+"""Find modules by what they do (attention, feed-forward, norm), whatever a model calls them.
+
+Of a multimodal language model only the language part is searched: that is what runs on text.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _ATTENTION = re.compile(r"att(entio)?n", re.IGNORECASE)
@@ -12,7 +15,8 @@ _QUERY = re.compile(r"^(q|wq|query|q_proj|q_lin|query_proj|q_a_proj|in_proj)$", 
 _KEY = re.compile(r"^(k|wk|key|k_proj|k_lin|key_proj)$", re.IGNORECASE)
 _VALUE = re.compile(r"^(v|wv|value|v_proj|v_lin|value_proj|kv_b_proj)$", re.IGNORECASE)
 _FUSED = re.compile(r"^(qkv|qkv_proj|wqkv|c_attn|query_key_value|attn_qkv)$", re.IGNORECASE)
-_EXPERTS = re.compile(r"moe|experts|mlp|feedforward|ffn", re.IGNORECASE)
+_ROLES = {"q": _QUERY, "k": _KEY, "v": _VALUE}
+_BLOCKS = re.compile(r"moe|experts|mlp|feedforward|feed_forward|ffn", re.IGNORECASE)
 
 
 def is_linear(module: Any) -> bool:
@@ -20,52 +24,76 @@ def is_linear(module: Any) -> bool:
     return _width_out(module) is not None and getattr(module, "weight", None) is not None
 
 
+def language_part(model: Any) -> tuple[str, Any]:
+    """Path and module of the language model in a multimodal one; elsewhere "" and all of it."""
+    text = model.config.get_text_config()
+    if text is model.config or model.get_output_embeddings() is None:
+        return "", model
+    inside = (item for item in model.named_modules() if getattr(item[1], "config", None) is text)
+    return next(inside, ("", model))
+
+
 def layers(model: Any) -> Iterator[Any]:
-    """Every layer of the outermost lists of like modules that hold attention, in order."""
+    """Every layer of the outermost lists of modules that hold attention, in order."""
     from torch import nn
 
     found: list[str] = []
-    for path, module in model.named_modules():
+    for path, module in language_part(model)[1].named_modules():
         inside = any(path.startswith(prefix + ".") for prefix in found)
-        if inside or not isinstance(module, nn.ModuleList) or len(module) < 2:
+        if inside or not isinstance(module, nn.ModuleList):
             continue
-        if all(any(_ATTENTION.search(name) for name, _ in m.named_modules()) for m in module):
+        if any(_ATTENTION.search(name) for name, _ in module.named_modules()):
             found.append(path)
             yield from module
 
 
-def self_attention(layer: Any) -> tuple[str, Any] | None:
-    """The self-attention module of a layer with its path, or None."""
+def self_attention(layer: Any) -> Any | None:
+    """The self-attention module of a layer, or None."""
     for path, module in layer.named_modules():
         if path and _ATTENTION.search(path) and not _CROSS.search(path) and _linears(module):
-            return path, module
+            return module
     return None
 
 
-def attention_output(layer: Any, hidden_size: int) -> Any | None:
+def attention_output(layer: Any) -> Any | None:
     """The projection that ends self-attention, or None."""
-    found = self_attention(layer)
-    if found is None:
-        return None
+    attention = self_attention(layer)
+    ends = _linears(attention) if attention is not None else []
+    outputs = [module for name, module in ends if not _is_input_projection(name)]
+    return outputs[-1] if outputs else None
+
+
+def feed_forward_projection(layer: Any, hidden_size: int) -> Any | None:
+    """The linear layer that ends the feed-forward part, or None (experts that are one tensor).
+
+    ``hidden_size`` is the model's; the layer's own, where attention tells it, comes first.
+    """
+    width = width_of(layer, hidden_size)
     ends = [
         module
-        for name, module in _linears(found[1])
-        if _width_out(module) == hidden_size and not _is_input_projection(name)
+        for name, module in _linears(layer)
+        if _width_out(module) == width and not _ATTENTION.search(name)
     ]
     return ends[-1] if ends else None
 
 
 def feed_forward_output(layer: Any, hidden_size: int) -> Any | None:
-    """The projection that ends the feed-forward part; the whole block where experts are fused."""
-    ends = [
-        module
-        for name, module in _linears(layer)
-        if _width_out(module) == hidden_size and not _ATTENTION.search(name)
-    ]
-    if ends:
-        return ends[-1]
-    blocks = [m for name, m in layer.named_children() if _EXPERTS.search(name)]
+    """What yields the output of feed-forward: its last projection, or all of the experts."""
+    for path, _ in layer.named_modules():
+        block, _, name = path.rpartition(".")
+        if name == "experts" and block:
+            return layer.get_submodule(block)
+    end = feed_forward_projection(layer, hidden_size)
+    if end is not None:
+        return end
+    blocks = [m for name, m in layer.named_children() if _BLOCKS.search(name)]
     return blocks[-1] if blocks else None
+
+
+def width_of(layer: Any, hidden_size: int) -> int:
+    """Width of the hidden states of a layer: what its attention puts out, else the model's."""
+    end = attention_output(layer)
+    return hidden_size if end is None else _width_out(end) or hidden_size
 
 
 def projection_names(model: Any, roles: str) -> list[str]:
@@ -73,32 +101,47 @@ def projection_names(model: Any, roles: str) -> list[str]:
 
     A fused projection stands for all of its roles.
     """
-    patterns = {"q": _QUERY, "k": _KEY, "v": _VALUE}
-    wanted = [patterns[role] for role in roles] + [_FUSED]
+    wanted = [_ROLES[role] for role in roles] + [_FUSED]
     names: dict[str, None] = {}
     for layer in layers(model):
-        found = self_attention(layer)
-        for path, _ in _linears(found[1]) if found else []:
+        attention = self_attention(layer)
+        for path, _ in _linears(attention) if attention is not None else []:
             name = path.rpartition(".")[2]
             if any(pattern.match(name) for pattern in wanted):
                 names[name] = None
     return list(names)
 
 
+def targets(model: Any, names: Iterable[str]) -> Any:
+    """Names as PEFT takes them: a list, or in a multimodal model a pattern of the language part."""
+    prefix, _ = language_part(model)
+    if not prefix:
+        return list(names)
+    return rf"{re.escape(prefix)}\.(.*\.)?({'|'.join(map(re.escape, names))})"
+
+
 def norm_names(model: Any) -> list[str]:
-    """Last names of all normalization modules that hold weights."""
-    names: dict[str, None] = {}
-    for path, module in model.named_modules():
-        parameters = list(module.parameters(recurse=False))
-        if "norm" in type(module).__name__.lower() and parameters and path:
-            names[path.rpartition(".")[2]] = None
-    return list(names)
+    """Names of all normalization modules that hold weights.
+
+    Last names where they mean nothing else in the model, else whole paths.
+    """
+    prefix, part = language_part(model)
+    norms = {path: module for path, module in part.named_modules(prefix=prefix) if _is_norm(module)}
+    others = {p.rpartition(".")[2] for p, _ in model.named_modules() if p not in norms}
+    names = {path: path.rpartition(".")[2] for path in norms}
+    return list(dict.fromkeys(path if name in others else name for path, name in names.items()))
 
 
 def hidden_size(model: Any) -> int:
-    """Width of the hidden states between layers."""
+    """Width of the hidden states between layers of the (language) model."""
     config = model.config.get_text_config()
     return int(getattr(config, "hidden_size", None) or config.d_model)
+
+
+def _is_norm(module: Any) -> bool:
+    return "norm" in type(module).__name__.lower() and any(
+        True for _ in module.parameters(recurse=False)
+    )
 
 
 def _linears(module: Any) -> list[tuple[str, Any]]:

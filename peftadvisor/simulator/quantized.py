@@ -85,7 +85,7 @@ def _lora_layer(clone: bool) -> Any:
     """
     from peft.tuners.lora.layer import Linear
 
-    class QuantizedLora(Linear):  # type: ignore[misc]
+    class QuantizedLora(Linear):
         def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             result = self.base_layer(x, *args, **kwargs)
             result = result.clone() if clone else result

@@ -146,7 +146,7 @@ class _Product4bit(torch.autograd.Function):
         return linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         grad_bias = grad.sum(0) if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:
             return None, grad_bias, None
@@ -173,7 +173,7 @@ class _ProductInt8(torch.autograd.Function):
         return out.reshape(*x.shape[:-1], layer.out_features)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         grad_bias = grad.sum(0) if ctx.needs_input_grad[1] else None
         flat = grad.reshape(-1, grad.shape[-1]).contiguous()
         if not ctx.needs_input_grad[0]:
@@ -261,7 +261,7 @@ class Linear4bit(QuantizedLinear):
         """Compute in the compute dtype and return the input's dtype."""
         bias = None if self.bias is None else self.bias.to(self.compute_dtype)
         out = _Product4bit.apply(x.to(self.compute_dtype), bias, self)
-        return out.to(x.dtype)  # type: ignore[no-any-return]
+        return out.to(x.dtype)
 
 
 class LinearInt8(QuantizedLinear):
@@ -285,7 +285,7 @@ class LinearInt8(QuantizedLinear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute in int8 and return the input's dtype."""
-        return _ProductInt8.apply(x, self.bias, self)  # type: ignore[no-any-return]
+        return _ProductInt8.apply(x, self.bias, self)
 
 
 def _shape(source: Any) -> tuple[int, int]:

@@ -92,3 +92,18 @@ class Trace:
     kernel_shapes: list[tuple[int, ...]] = field(default_factory=list)
     stack_units: tuple[int, ...] = ()
     parameters_by_tag: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+
+def replay_events(trace: Trace, *, accumulate: bool = False) -> tuple[list[int], list[int]]:
+    """A trace as the allocator replay takes it: +k allocates storage k, -k frees it; sizes.
+
+    Storages count from 1. Without ``accumulate`` the accumulating micro-batch is left out.
+    """
+    events = [
+        ref + 1 if kind == Event.ALLOC else -(ref + 1)
+        for kind, ref, segment in zip(
+            trace.event_kind, trace.event_ref, trace.event_segment, strict=True
+        )
+        if kind != Event.KERNEL and (accumulate or segment != Segment.ACCUMULATE)
+    ]
+    return events, trace.storage_bytes

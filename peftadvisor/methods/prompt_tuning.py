@@ -1,0 +1,38 @@
+"""Prompt tuning: trained vectors before the input (Lester et al. 2021, arXiv 2104.08691)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peftadvisor.methods.base import Method
+from peftadvisor.methods.peft_backed import wrap
+from peftadvisor.methods.soft_prompts import attention_heads, task_of
+
+
+def attach(model: Any, settings: Mapping[str, Any]) -> Any:
+    """Put trained vectors before the input embeddings, by PEFT.
+
+    Raises:
+        UnsupportedError: the model neither generates text nor classifies it.
+    """
+    from peft import PromptTuningConfig
+
+    config = PromptTuningConfig(
+        task_type=task_of(model, "prompt tuning", ("CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS")),
+        num_virtual_tokens=settings["virtual_tokens"],
+        num_attention_heads=attention_heads(model),
+    )
+    return wrap(model, config)
+
+
+PROMPT_TUNING = Method(
+    name="prompt-tuning",
+    title="Prompt tuning",
+    family="soft prompt",
+    citation="Lester et al. 2021, arXiv 2104.08691",
+    defaults={"virtual_tokens": 20},
+    attach=attach,
+    rules=("R11", "R18"),
+    virtual_tokens="virtual_tokens",
+)
