@@ -16,7 +16,7 @@ from peftadvisor.specs import GpuSpec
 
 RELATIVE_ERROR = 0.04
 """Assumed standard error of the reserved peak, until calibration. Of eleven published runs on an
-L40S the replayed peak was within 4.0 % (root mean square 2.3 %) at one common length."""
+L40S the replayed peak was within 4.0 % (root mean square 2.2 %) at one common length."""
 
 Z_90 = 1.645
 HANDLES = 2

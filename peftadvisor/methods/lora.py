@@ -8,7 +8,7 @@ from typing import Any
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
 from peftadvisor.methods.peft_backed import known_targets, task_type, wrap
-from peftadvisor.methods.roles import projection_names, targets
+from peftadvisor.methods.roles import is_linear, is_mamba, projection_names, targets
 
 CITATION = "Hu et al. 2021, arXiv 2106.09685"
 
@@ -38,9 +38,16 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def _refused_modules(model: Any) -> list[str] | None:
-    """Names that PEFT refuses to wrap in models with Mamba layers, whose kernel reads weights."""
-    mamba = any("mamba" in type(module).__name__.lower() for module in model.modules())
-    return ["out_proj", "conv1d"] if mamba else None
+    """Names that must not be wrapped, or None.
+
+    PEFT refuses some in models with Mamba layers, whose kernels read the weights; and a router
+    that is a linear layer but returns two tensors (Llama 4) breaks PEFT's forward.
+    """
+    names = {"out_proj", "conv1d"} if any(map(is_mamba, model.modules())) else set()
+    for path, module in model.named_modules():
+        if is_linear(module) and "router" in type(module).__name__.lower():
+            names.add(path.rpartition(".")[2])
+    return sorted(names) or None
 
 
 def query_value_targets(model: Any) -> Any:

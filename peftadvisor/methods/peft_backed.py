@@ -19,7 +19,7 @@ def task_type(model: Any) -> str | None:
     name = type(model).__name__
     if name.endswith("ForConditionalGeneration") and hasattr(model.config, "text_config"):
         return "CAUSAL_LM"
-    if getattr(model.config, "is_encoder_decoder", False) and "input_ids" in model.dummy_inputs:
+    if model.config.is_encoder_decoder and model.main_input_name == "input_ids":
         return "SEQ_2_SEQ_LM"
     return next((task for end, task in _TASKS.items() if name.endswith(end)), None)
 

@@ -15,7 +15,8 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
     """Put trained keys and values before those of every layer, by PEFT.
 
     Raises:
-        UnsupportedError: the model is no language model that generates, or checkpoints.
+        UnsupportedError: the model is no language model that generates, checkpoints, or caches
+            something else than keys and values.
     """
     from peft import PrefixTuningConfig
 
@@ -25,6 +26,11 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
             "prefix tuning does not work with gradient checkpointing: the prefix is a key-value "
             "cache; turn checkpointing off or use prompt-tuning"
         )
+    if not _has_plain_cache(model):
+        raise UnsupportedError(
+            f"{type(model).__name__} does not cache keys and values of one shape in every layer, "
+            "which PEFT's prefix tuning needs; use lora or prompt-tuning instead"
+        )
     config = PrefixTuningConfig(
         task_type=task,
         num_virtual_tokens=settings["virtual_tokens"],
@@ -33,6 +39,14 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
         token_dim=_key_width(model),
     )
     return wrap(model, config)
+
+
+def _has_plain_cache(model: Any) -> bool:
+    """False for latent attention (DeepSeek), and where some layers have no attention at all."""
+    text = model.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
+    latent = getattr(text, "kv_lora_rank", None) is not None
+    return not latent and kinds <= {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 def _key_width(model: Any) -> int | None:

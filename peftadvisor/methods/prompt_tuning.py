@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
 from peftadvisor.methods.peft_backed import wrap
 from peftadvisor.methods.soft_prompts import attention_heads, task_of
@@ -14,7 +15,8 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
     """Put trained vectors before the input embeddings, by PEFT.
 
     Raises:
-        UnsupportedError: the model neither generates text nor classifies it.
+        UnsupportedError: the model neither generates text nor classifies it, or PEFT does not
+            find its embeddings.
     """
     from peft import PromptTuningConfig
 
@@ -23,7 +25,13 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
         num_virtual_tokens=settings["virtual_tokens"],
         num_attention_heads=attention_heads(model),
     )
-    return wrap(model, config)
+    wrapped = wrap(model, config)
+    if wrapped.word_embeddings is None:
+        raise UnsupportedError(
+            f"PEFT does not find the word embeddings of {type(model).__name__}, which prompt "
+            "tuning needs; use lora instead"
+        )
+    return wrapped
 
 
 PROMPT_TUNING = Method(

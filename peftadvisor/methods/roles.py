@@ -24,6 +24,12 @@ def is_linear(module: Any) -> bool:
     return _width_out(module) is not None and getattr(module, "weight", None) is not None
 
 
+def is_mamba(module: Any) -> bool:
+    """Whether a module mixes tokens by a state-space model (not a whole layer or model of them)."""
+    name = type(module).__name__.lower()
+    return "mamba" in name and ("mixer" in name or hasattr(module, "conv1d"))
+
+
 def language_part(model: Any) -> tuple[str, Any]:
     """Path and module of the language model in a multimodal one; elsewhere "" and all of it."""
     text = model.config.get_text_config()
@@ -56,10 +62,17 @@ def self_attention(layer: Any) -> Any | None:
 
 
 def attention_output(layer: Any) -> Any | None:
-    """The projection that ends self-attention, or None."""
+    """The projection that ends self-attention, or None.
+
+    It is as wide as what the first projection takes in.
+    """
     attention = self_attention(layer)
-    ends = _linears(attention) if attention is not None else []
-    outputs = [module for name, module in ends if not _is_input_projection(name)]
+    inner = _linears(attention) if attention is not None else []
+    outputs = [
+        module
+        for name, module in inner
+        if _width_out(module) == _width_in(inner[0][1]) and not _is_input_projection(name)
+    ]
     return outputs[-1] if outputs else None
 
 
@@ -123,10 +136,16 @@ def targets(model: Any, names: Iterable[str]) -> Any:
 def norm_names(model: Any) -> list[str]:
     """Names of all normalization modules that hold weights.
 
-    Last names where they mean nothing else in the model, else whole paths.
+    Last names where they mean nothing else in the model, else whole paths. Norms inside of Mamba
+    layers are left out: their kernels read more of them than PEFT's wrapper has.
     """
     prefix, part = language_part(model)
-    norms = {path: module for path, module in part.named_modules(prefix=prefix) if _is_norm(module)}
+    inside = tuple(f"{path}." for path, module in model.named_modules() if is_mamba(module))
+    norms = {
+        path: module
+        for path, module in part.named_modules(prefix=prefix)
+        if _is_norm(module) and not path.startswith(inside)
+    }
     others = {p.rpartition(".")[2] for p, _ in model.named_modules() if p not in norms}
     names = {path: path.rpartition(".")[2] for path in norms}
     return list(dict.fromkeys(path if name in others else name for path, name in names.items()))
@@ -151,6 +170,10 @@ def _linears(module: Any) -> list[tuple[str, Any]]:
 def _is_input_projection(path: str) -> bool:
     name = path.rpartition(".")[2]
     return any(p.match(name) for p in (_QUERY, _KEY, _VALUE, _FUSED))
+
+
+def _width_in(module: Any) -> int | None:
+    return getattr(module, "in_features", None) or getattr(module, "nx", None)
 
 
 def _width_out(module: Any) -> int | None:

@@ -11,13 +11,13 @@ from peftadvisor.data.models import max_positions
 from peftadvisor.methods import find_method
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.batches import task_of
+from peftadvisor.simulator.deepening import deepen
 from peftadvisor.simulator.depth import at_depth, depth_fields, period
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recorder import (
     InexactError,
     SplitError,
     compile_recording,
-    deepen,
     flattened,
     require_same_structure,
 )

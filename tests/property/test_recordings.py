@@ -12,6 +12,7 @@ import pytest
 
 from peftadvisor.data.models import find_model
 from peftadvisor.simulator.attention import Device
+from peftadvisor.simulator.deepening import verify
 from peftadvisor.simulator.depth import at_depth, depth_fields, period
 from peftadvisor.simulator.record import record
 from peftadvisor.simulator.recorder import InexactError
@@ -109,7 +110,9 @@ def test_recording_equals_direct_simulation(case: str) -> None:
         if recording is None:
             inexact += 1
             continue
-        peak, flops = traced_peak_and_flops(direct(case, point, units))
+        trace = direct(case, point, units)
+        peak, flops = traced_peak_and_flops(trace)
+        verify(recording, trace, point, units)
         ours = recording.kernel_uses(point, units)
         assert recording.allocated_peak(point, units) == peak, (case, point, units)
         assert sum(use.count * use.flops for use in ours) == flops, (case, point, units)

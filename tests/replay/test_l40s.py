@@ -9,55 +9,35 @@ fine-tuning alike; at 768 it is 6 to 13 % too high for most. Nothing is fitted p
 
 from __future__ import annotations
 
-import csv
-import json
-from pathlib import Path
-
 import pytest
 
 from peftadvisor.cuda.allocator import replay
+from peftadvisor.data.measured_runs import L40S_LONGEST_BATCH_TOKENS, MeasuredRun, l40s_runs
 from peftadvisor.data.models import find_model
 from peftadvisor.simulator.attention import Device
-from peftadvisor.simulator.step import prepare, trace_run
+from peftadvisor.simulator.step import simulate
 from peftadvisor.simulator.trace import replay_events
-from peftadvisor.specs import MethodSpec, TrainingSpec
+from peftadvisor.specs import TrainingSpec
 from peftadvisor.units import GIB
 
-ROWS = Path(__file__).parents[2] / "peftadvisor" / "data" / "measured" / "peft_metamath_l40s.csv"
-LONGEST_BATCH_TOKENS = 672
 TOLERANCE = 0.05
 ADA = Device((8, 9))
 
 
-def rows() -> list[dict[str, str]]:
-    """One row per distinct run: the source repeats some with another learning rate."""
-    with ROWS.open(encoding="utf-8") as file:
-        return list({(r["method"], r["settings"]): r for r in csv.DictReader(file)}.values())
-
-
-def method_of(row: dict[str, str]) -> MethodSpec:
-    settings = json.loads(row["settings"])
-    targets = settings.get("target_modules")
-    if targets:
-        settings["target_modules"] = tuple(targets)
-    return MethodSpec(name=row["method"]).with_settings(**settings)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("row", rows(), ids=lambda r: f"{r['method']}-{r['row_id'][-5:]}")
-def test_reserved_peak_is_within_five_percent(row: dict[str, str]) -> None:
+@pytest.mark.parametrize("run", l40s_runs(), ids=lambda run: f"{run.method.name}-{run.row_id}")
+def test_reserved_peak_is_within_five_percent(run: MeasuredRun) -> None:
     training = TrainingSpec(
-        micro_batch_size=int(row["micro_batch_size"]),
-        seq_len=LONGEST_BATCH_TOKENS,
+        micro_batch_size=run.micro_batch_size,
+        seq_len=L40S_LONGEST_BATCH_TOKENS,
         padded=True,
         max_grad_norm=0.0,
     )
-    prepared = prepare(find_model(row["model"]), method_of(row), training)
-    result = replay(*replay_events(trace_run(prepared, training, ADA)))
-    measured = int(row["peak_reserved_bytes"])
-    error = result.reserved_peak_bytes / measured - 1
+    trace = simulate(find_model(run.model), run.method, training, ADA)
+    result = replay(*replay_events(trace))
+    error = result.reserved_peak_bytes / run.peak_reserved_bytes - 1
     print(
-        f"{row['method']:14} measured {measured / GIB:6.2f} GiB, "
+        f"{run.method.name:14} measured {run.peak_reserved_bytes / GIB:6.2f} GiB, "
         f"reserved {result.reserved_peak_bytes / GIB:6.2f} ({error:+.1%}), "
         f"allocated {result.allocated_peak_bytes / GIB:6.2f}"
     )

@@ -1,0 +1,53 @@
+"""Published measurements of real runs, to hold predictions against (measured/README.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peftadvisor.data.tables import read_table
+from peftadvisor.specs import MethodSpec
+
+L40S = Path(__file__).resolve().parent / "measured" / "peft_metamath_l40s.csv"
+L40S_LONGEST_BATCH_TOKENS = 672
+"""Length of the longest padded batch, read off all rows together; the source does not say it."""
+
+_COLUMNS = ("row_id", "source", "commit", "model", "method", "settings", "peak_reserved_bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRun:
+    """One published run: what was run, its peak reserved bytes, and where it is published."""
+
+    row_id: str
+    model: str
+    method: MethodSpec
+    micro_batch_size: int
+    peak_reserved_bytes: int
+    source: str
+
+
+def l40s_runs() -> tuple[MeasuredRun, ...]:
+    """Runs of the PEFT project on an L40S; those that differ in learning rate alone count once.
+
+    Raises:
+        UsageError: the bundled table is damaged.
+    """
+    rows = [_run(row.cells) for row in read_table(L40S, _COLUMNS)]
+    return tuple({run.method: run for run in rows}.values())
+
+
+def _run(row: Mapping[str, str]) -> MeasuredRun:
+    settings: dict[str, Any] = json.loads(row["settings"])
+    hashable = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    return MeasuredRun(
+        row_id=row["row_id"],
+        model=row["model"],
+        method=MethodSpec(name=row["method"]).with_settings(**hashable),
+        micro_batch_size=int(row["micro_batch_size"]),
+        peak_reserved_bytes=int(row["peak_reserved_bytes"]),
+        source=f"{row['source']} @ {row['commit'][:10]}",
+    )
