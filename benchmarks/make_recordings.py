@@ -12,7 +12,8 @@ import dataclasses
 import time
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from peftadvisor.advisor.estimating import implied_training
@@ -107,13 +108,10 @@ def main() -> None:
     listed = [line.split("#")[0].strip() for line in MODELS.read_text().splitlines()]
     models = options.models.split(",") if options.models else [name for name in listed if name]
     methods = options.methods.split(",")
-    with ProcessPoolExecutor(options.workers, max_tasks_per_child=4) as pool:
-        tasks = [
-            pool.submit(record_model, name, methods, options.kernels, options.out)
-            for name in models
-        ]
-        for task in tasks:
-            print(task.result(), flush=True)
+    work = partial(record_model, methods=methods, kernels=options.kernels, out=options.out)
+    with get_context("spawn").Pool(options.workers, maxtasksperchild=4) as pool:
+        for line in pool.imap_unordered(work, models):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

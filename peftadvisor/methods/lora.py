@@ -79,7 +79,7 @@ LORA = Method(
     citation=CITATION,
     defaults=DEFAULTS,
     attach=attach,
-    rules=("R1", "R2"),
+    rules=("R1", "R2", "R18"),
     mergeable=True,
 )
 
@@ -90,6 +90,6 @@ LORA_ALL = Method(
     citation=CITATION,
     defaults={**DEFAULTS, "target_modules": "all-linear"},
     attach=attach,
-    rules=("R1", "R2", "R9"),
+    rules=("R1", "R2", "R9", "R18"),
     mergeable=True,
 )

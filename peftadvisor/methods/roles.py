@@ -6,6 +6,7 @@ Of a multimodal language model only the language part is searched: that is what 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ _QUERY = re.compile(r"^(q|wq|query|q_proj|q_lin|query_proj|q_a_proj|in_proj)$", 
 _KEY = re.compile(r"^(k|wk|key|k_proj|k_lin|key_proj)$", re.IGNORECASE)
 _VALUE = re.compile(r"^(v|wv|value|v_proj|v_lin|value_proj|kv_b_proj)$", re.IGNORECASE)
 _FUSED = re.compile(r"^(qkv|qkv_proj|wqkv|c_attn|query_key_value|attn_qkv)$", re.IGNORECASE)
+_INPUT = re.compile(r"^in_proj_", re.IGNORECASE)  # linear attention
 _ROLES = {"q": _QUERY, "k": _KEY, "v": _VALUE}
 _BLOCKS = re.compile(r"moe|experts|mlp|feedforward|feed_forward|ffn", re.IGNORECASE)
 
@@ -64,14 +66,15 @@ def self_attention(layer: Any) -> Any | None:
 def attention_output(layer: Any) -> Any | None:
     """The projection that ends self-attention, or None.
 
-    It is as wide as what the first projection takes in.
+    It is as wide as what most of its projections take in.
     """
     attention = self_attention(layer)
     inner = _linears(attention) if attention is not None else []
+    inputs = Counter(_width_in(module) for _, module in inner)
     outputs = [
         module
         for name, module in inner
-        if _width_out(module) == _width_in(inner[0][1]) and not _is_input_projection(name)
+        if _width_out(module) == inputs.most_common(1)[0][0] and not _is_input_projection(name)
     ]
     return outputs[-1] if outputs else None
 
@@ -169,7 +172,7 @@ def _linears(module: Any) -> list[tuple[str, Any]]:
 
 def _is_input_projection(path: str) -> bool:
     name = path.rpartition(".")[2]
-    return any(p.match(name) for p in (_QUERY, _KEY, _VALUE, _FUSED))
+    return any(p.match(name) for p in (_QUERY, _KEY, _VALUE, _FUSED, _INPUT))
 
 
 def _width_in(module: Any) -> int | None:

@@ -17,7 +17,8 @@ def task_of(model: Any, title: str, tasks: tuple[str, ...]) -> str:
     task = task_type(model)
     if task not in tasks:
         raise UnsupportedError(
-            f"{type(model).__name__} generates no text: {title} needs a language model that does"
+            f"{title} needs a language model that reads and writes text; "
+            f"{type(model).__name__} is none"
         )
     return task
 

@@ -70,8 +70,8 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
 UNSUPPORTED = {
     ("t5", "bitfit"): "no bias",
     ("llama", "bitfit"): "no bias",
-    ("bert", "prompt-tuning"): "generates no text",
-    ("bert", "prefix-tuning"): "generates no text",
+    ("bert", "prompt-tuning"): "reads and writes text",
+    ("bert", "prefix-tuning"): "reads and writes text",
 }
 PAIRS = [(model, method.name) for model in MODELS for method in METHODS]
 SUPPORTED = [pair for pair in PAIRS if pair not in UNSUPPORTED]

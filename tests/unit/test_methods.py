@@ -261,7 +261,7 @@ def test_prefix_tuning_refuses_checkpointing(checkpointing: Any) -> None:
 @pytest.mark.parametrize("method", ["prompt-tuning", "prefix-tuning"])
 @pytest.mark.parametrize("model", [BERT, "google/vit-base-patch16-224"])
 def test_soft_prompts_need_a_model_that_generates(model: str, method: str) -> None:
-    with pytest.raises(UnsupportedError, match="generates no text"):
+    with pytest.raises(UnsupportedError, match="reads and writes text"):
         prepared(model, method)
 
 

@@ -341,5 +341,5 @@ def test_nothing_to_quantize() -> None:
 
     base: Any = prepare(spec(LLAMA), MethodSpec(name="full"), TrainingSpec()).base
     del base.model.layers[:]
-    with pytest.raises(UnsupportedError, match="no linear layers to quantize"):
+    with pytest.raises(UnsupportedError, match="no layer that transformers would quantize"):
         quantize_base(base, "nf4", torch.bfloat16)
