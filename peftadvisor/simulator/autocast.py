@@ -60,6 +60,13 @@ class WeightCache:
         self._casts.clear()
 
 
+class MetaAutocast(torch.autocast):
+    """``torch.autocast`` that takes the meta device for CUDA: libraries pass the device they see."""
+
+    def __init__(self, device_type: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__("cuda" if device_type == "meta" else device_type, *args, **kwargs)
+
+
 @contextmanager
 def autocast(dtype: torch.dtype, cache: WeightCache) -> Iterator[None]:
     """Autocast forward and loss; a checkpoint that is computed again enters by itself."""

@@ -46,7 +46,9 @@ def make_batch(model: Any, training: TrainingSpec) -> Batch:
     wav2vec2: waveforms long enough for ``seq_len`` encoder frames, labels [b, t]. CLIP: b texts
     of ``seq_len`` tokens (at most what it has positions for) and b images.
     """
-    return task_of(model).batch(model.config, training)
+    batch = task_of(model).batch(model.config, training)
+    weight = next(p for p in model.parameters() if p.is_floating_point())
+    return {k: v.to(weight.dtype) if v.is_floating_point() else v for k, v in batch.items()}
 
 
 def uses_seq_len(config: Any) -> bool:

@@ -7,13 +7,19 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
 
 from peftadvisor.methods import find_method
 from peftadvisor.simulator.attention import Device
-from peftadvisor.simulator.autocast import WeightCache, autocast, autocast_kernels
+from peftadvisor.simulator.autocast import (
+    MetaAutocast,
+    WeightCache,
+    autocast,
+    autocast_kernels,
+)
 from peftadvisor.simulator.batches import make_batch
 from peftadvisor.simulator.build import TORCH_DTYPES, Stack, build_model, stacks_of
 from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
@@ -97,6 +103,7 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(device_kernels(self.device))
             stack.enter_context(missing_kernels())
+            stack.enter_context(patch("torch.autocast", MetaAutocast))
             if self.training.amp:
                 stack.enter_context(autocast_kernels(self.casts))
             for hook in self._layer_hooks():
