@@ -61,7 +61,7 @@ class WeightCache:
 
 
 class MetaAutocast(torch.autocast):
-    """``torch.autocast`` that takes the meta device for CUDA: libraries pass the device they see."""
+    """``torch.autocast`` that takes the meta device, which libraries see and pass, for CUDA."""
 
     def __init__(self, device_type: str, *args: Any, **kwargs: Any) -> None:
         super().__init__("cuda" if device_type == "meta" else device_type, *args, **kwargs)
