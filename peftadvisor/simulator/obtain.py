@@ -94,7 +94,7 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
         raise UnsupportedError(refused)
     found = _find(variant, regime)
     if found:
-        return Simulated(found, point, accumulate, "recording")
+        return Simulated(found, point, accumulate, "on file")
     can_record = find_spec("torch") is not None and find_spec("transformers") is not None
     if exact and can_record:
         return _record(variant, point, regime, progress)
@@ -133,7 +133,7 @@ def _nearby(variant: Variant, point: Point) -> Simulated | None:
                     notes.append(
                         f"recorded with {kernel} attention, this GPU runs {variant.kernels}"
                     )
-                return Simulated(found, there, accumulate, "recording", "; ".join(notes))
+                return Simulated(found, there, accumulate, "on file", "; ".join(notes))
     return None
 
 
@@ -153,7 +153,7 @@ def _record(variant: Variant, point: Point, regime: Regime, progress: Progress |
         except InexactError:
             continue
         variant.keep(piece, recording)
-        return Simulated(recording, point, accumulate, "recorded now")
+        return Simulated(recording, point, accumulate, "made now")
     return _direct(variant, point, progress)
 
 
@@ -167,4 +167,4 @@ def _direct(variant: Variant, point: Point, progress: Progress | None) -> Simula
     device = Device(REPRESENTATIVE[variant.kernels])
     recording = record_point(variant.model, variant.method, variant.training, device)
     accumulate = variant.training.gradient_accumulation_steps > 1
-    return Simulated(recording, point, accumulate, "simulated at full depth")
+    return Simulated(recording, point, accumulate, "none, simulated at full depth")
