@@ -72,10 +72,12 @@ def recommend(
     gpus: int = 1,
     effective_batch_size: int = 16,
     methods: tuple[str, ...] | None = None,
+    top: int = 6,
 ) -> Recommendation:
     """Say which methods fit, best first, with their settings, and what does not fit.
 
-    ``model`` and ``gpu`` are specs, or the names of bundled ones.
+    ``model`` and ``gpu`` are specs, or the names of bundled ones. The best ``top`` methods are
+    worked out in full, or all of ``methods``.
 
     Raises:
         UsageError: an unknown name, or a combination that cannot exist.
@@ -93,6 +95,7 @@ def recommend(
         budget=budget or specs.Budget(),
         effective_batch_size=effective_batch_size,
         methods=methods,
+        top=top,
     )
     return advisor.recommend(question)
 

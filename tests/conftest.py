@@ -238,5 +238,6 @@ def recommendation(estimate: Estimate, oom_estimate: Estimate) -> Any:
                 over_by_bytes=None,
             ),
         ),
+        further=("ln-tuning", "prompt-tuning"),
         notes=("Times are uncalibrated.",),
     )

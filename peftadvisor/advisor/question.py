@@ -16,7 +16,8 @@ class Question:
 
     ``training`` holds what the user fixed (lengths, dtype, attention, padding); the advisor
     chooses micro-batch, accumulation, checkpointing and optimizer so that one optimizer step
-    sees ``effective_batch_size`` samples.
+    sees ``effective_batch_size`` samples. The best ``top`` methods that fit are worked out in
+    full, or every one of ``methods`` where they are named.
     """
 
     model: ModelSpec
@@ -26,11 +27,14 @@ class Question:
     budget: Budget
     effective_batch_size: int
     methods: tuple[str, ...] | None
+    top: int = 6
 
     def __post_init__(self) -> None:
         """Raise UsageError on a number out of range or an empty choice of methods."""
         if self.gpus < 1:
             raise UsageError(f"gpus is {self.gpus}; it must be 1 or more")
+        if self.top < 1:
+            raise UsageError(f"top is {self.top}; it must be 1 or more")
         if self.effective_batch_size < 1:
             raise UsageError(
                 f"effective_batch_size is {self.effective_batch_size}; it must be 1 or more"
@@ -48,6 +52,7 @@ class Question:
             "budget": asdict(self.budget),
             "effective_batch_size": self.effective_batch_size,
             "methods": None if self.methods is None else list(self.methods),
+            "top": self.top,
         }
 
 
@@ -92,11 +97,15 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """The answer: what fits, best first; what does not; what else the user should know."""
+    """The answer: what fits, best first; what does not; what else the user should know.
+
+    ``further`` names methods that rank lower and fit by a quick lower bound of memory.
+    """
 
     question: Question
     choices: tuple[Choice, ...]
     rejected: tuple[Rejection, ...]
+    further: tuple[str, ...] = ()
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,5 +115,6 @@ class Recommendation:
             "question": self.question.to_dict(),
             "recommendations": [choice.to_dict() for choice in self.choices],
             "rejected": [rejection.to_dict() for rejection in self.rejected],
+            "further": list(self.further),
             "notes": list(self.notes),
         }

@@ -26,7 +26,7 @@ def command(strict: bool, fmt: str, out: str | None, **values: Any) -> int:
 
     check_writable(out)
     run, budget = inputs.run_spec(values), inputs.budget(values)
-    with progress(f"Predicting {run.method.name} on {run.model.id}"):
-        estimate = advisor.estimate(run, budget=budget)
+    with progress(f"Predicting {run.method.name} on {run.model.id}") as say:
+        estimate = advisor.estimate(run, budget=budget, progress=say)
     emit(estimate, fmt, out)
     return _STRICT_CODES[estimate.verdict] if strict else 0

@@ -76,6 +76,8 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; never raises."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # numpy does integer work here; starting the threads of its linear algebra takes longer
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return _translated(lambda: _run(arguments), debug=_wants_traceback(arguments))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,17 +67,27 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress(text: str) -> Iterator[None]:
-    """Show a spinner on a terminal's stderr once the work has lasted two seconds."""
+def progress(text: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner on a terminal's stderr once the work has lasted two seconds.
+
+    What is yielded changes its text, to say what is being done now.
+    """
     if sys.stderr is None or not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
+    latest = [text]
     started: list[Status] = []
-    timer = threading.Timer(_SILENCE_S, lambda: started.append(_spinner(text)))
+
+    def say(now: str) -> None:
+        latest[0] = now
+        for status in started:
+            status.update(now)
+
+    timer = threading.Timer(_SILENCE_S, lambda: started.append(_spinner(latest[0])))
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield say
     finally:
         timer.cancel()
         timer.join()

@@ -21,6 +21,13 @@ from peftadvisor.cli.output import check_writable, emit, progress
     help="Samples per optimizer step, over all GPUs.",
 )
 @click.option("--methods", metavar="A,B", help="Only these methods.  [default: all]")
+@click.option(
+    "--top",
+    **options.COUNT,
+    default="6",
+    show_default=True,
+    help="How many of the methods that fit to work out in full.",
+)
 @options.job
 @options.limits
 @options.output
@@ -41,7 +48,8 @@ def command(fmt: str, out: str | None, **values: Any) -> None:
         budget=inputs.budget(values),
         effective_batch_size=values["effective_batch_size"],
         methods=methods,
+        top=values["top"],
     )
-    with progress(f"Trying the methods on {model.id}"):
-        recommendation = advisor.recommend(question)
+    with progress(f"Trying the methods on {model.id}") as say:
+        recommendation = advisor.recommend(question, say)
     emit(recommendation, fmt, out)

@@ -57,6 +57,16 @@ def choices_table(recommendation: Recommendation, width: int) -> Table:
     return table
 
 
+def further(recommendation: Recommendation) -> list[Text]:
+    """What else fits, and how to see it."""
+    names = recommendation.further
+    if not names:
+        return []
+    shown = len(recommendation.choices) + len(names)
+    listed = ", ".join(names)
+    return [Text(plain(f"{len(names)} more may fit, ranked lower: {listed} (--top {shown})"))]
+
+
 def rejections_table(recommendation: Recommendation) -> Table:
     """One line per method that was ruled out, and by how much."""
     table = _table()

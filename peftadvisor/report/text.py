@@ -57,7 +57,8 @@ def render_recommendation(recommendation: Recommendation, width: int, color: boo
         canvas.add(*memory(best.estimate, width))
         canvas.gap()
         canvas.add(facts(best.estimate, because=advice.because(best)))
-        canvas.section("All that fit, best first", advice.choices_table(recommendation, width))
+        canvas.section("Best first", advice.choices_table(recommendation, width))
+        canvas.add(*advice.further(recommendation))
     if recommendation.rejected:
         canvas.section("Ruled out", advice.rejections_table(recommendation))
     if recommendation.notes:

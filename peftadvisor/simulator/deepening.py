@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftadvisor.simulator.expansion import expand, play
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recorder import InexactError
 from peftadvisor.simulator.recording import BASE_UNITS, MIDDLE, Formulas, Recording
@@ -26,7 +27,7 @@ def deepen(
     Raises:
         InexactError: the deeper run is not the base run with its middle layer repeated.
     """
-    order, _ = recording.order(units)
+    order, _ = play(recording, units)
     events = recording.events
     kind = np.asarray(trace.event_kind)
     if len(order) != len(kind) or (events.kind[order] != kind).any():
@@ -103,7 +104,7 @@ def verify(recording: Recording, trace: Trace, point: Point, units: Sequence[int
     Raises:
         InexactError: they differ.
     """
-    events, sizes = recording.expand(point, units, accumulate=True)
+    events, sizes = expand(recording, point, units, accumulate=True)
     kind = np.asarray(trace.event_kind)
     moves = kind != Event.KERNEL
     ref = np.asarray(trace.event_ref)[moves]

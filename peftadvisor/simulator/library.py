@@ -7,6 +7,7 @@ No torch here.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -89,6 +90,12 @@ class Variant:
         data = _bytes(path, f"{self._settings()}.refused")
         return None if data is None else data.decode()
 
+    def on_file(self) -> bool:
+        """Whether anything of this variant is recorded (in any regime), or refused."""
+        start = f"{self._settings()}."
+        paths = (folder / f"{self.model.config_key}.zip" for folder in (BUNDLED, cache_folder()))
+        return any(name.startswith(start) for path in paths for name in _members(path))
+
     def keep_refusal(self, reason: str, folder: Path) -> None:
         """Write down why the model cannot take the method."""
         self._add(folder, f"{self._settings()}.refused", reason.encode())
@@ -148,6 +155,11 @@ def _bytes(path: Path, member: str) -> bytes | None:
         raise UsageError(f"{path} cannot be read ({error}); delete it and run again") from error
 
 
+def _members(path: Path) -> list[str]:
+    return _archive(path, path.stat().st_mtime_ns).namelist() if path.exists() else []
+
+
 @lru_cache(maxsize=8)
 def _archive(path: Path, changed_ns: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+    """The file read into memory: an open file would share its position with forked processes."""
+    return zipfile.ZipFile(io.BytesIO(path.read_bytes()))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.profiles import Parameters
+from peftadvisor.simulator.expansion import expand
 from peftadvisor.simulator.library import REPRESENTATIVE, Kernels, Variant
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recording import BASE_UNITS, KernelUse, Peak, Recording
@@ -60,7 +61,7 @@ class Simulated:
 
     def expand(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Allocations and frees for the allocator replay."""
-        return self.recording.expand(self.point, self.units, accumulate=self.accumulate)
+        return expand(self.recording, self.point, self.units, accumulate=self.accumulate)
 
     def parameters(self) -> Parameters:
         """Parameter counts at full depth."""

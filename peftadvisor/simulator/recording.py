@@ -3,7 +3,7 @@
 A run at five layers per stack is cut into blocks; the middle layer's blocks are played as often
 as the model is deep. Sizes, FLOPs and bytes are exact formulas of batch and lengths (see
 ``polynomials``). Playing answers in milliseconds: allocated peak, who holds it, FLOPs and bytes
-of every kernel; expanding gives the full list of allocations for the allocator replay.
+of every kernel. ``expansion`` gives the full list of allocations for the allocator replay.
 
 Letters: b micro-batch size, s (source) length, t target length, N units of a stack (a unit is a
 layer, or a period of unlike layers).
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,34 @@ class Peak:
     operator: str
 
 
-@dataclass(frozen=True, slots=True)
+class _Moves(NamedTuple):
+    """Allocations and frees, in order: what evaluating a peak reads of them.
+
+    Per move: its event, sign (+1 allocates), formula and owner, and its stretch, which is a block
+    of events with moves in it. Per stretch: its first move and its block.
+    """
+
+    event: Integers
+    sign: Integers
+    formula: NDArray[np.int32]
+    owner: NDArray[np.int8]
+    stretch: Integers
+    start: Integers
+    block: NDArray[np.int32]
+
+
+class _Runs(NamedTuple):
+    """Kernel runs of one micro-batch and its update: the use that each counts for, its block.
+
+    ``uses``: name, phase, formulas of FLOPs, bytes and shapes.
+    """
+
+    use: Integers
+    block: NDArray[np.int32]
+    uses: list[tuple[str, Phase, int, int, list[int]]]
+
+
+@dataclass(frozen=True)
 class Recording:
     """One recorded run; valid for the regime that ``facts`` states."""
 
@@ -149,20 +177,16 @@ class Recording:
 
         With ``accumulate`` the second step has a further micro-batch before its update.
         """
-        delta, times = self._changes(point, units, accumulate)
-        return self._highest(delta, times)[2]
-
-    def _changes(
-        self, point: Point, units: Sequence[int], accumulate: bool
-    ) -> tuple[Integers, Integers]:
-        sizes = _rounded(self.values(point, units)[self.storages.formula])
-        return self._deltas(sizes) * self._active(accumulate), self._times(units)
+        moves = self._moves if accumulate else self._moves_once
+        return self._highest(moves, self._changes(moves, point, units), self.times(units))[2]
 
     def peak(self, point: Point, units: Sequence[int], *, accumulate: bool = False) -> Peak:
         """The allocated peak, who holds it, and where in the step it falls."""
-        delta, times = self._changes(point, units, accumulate)
-        position, copies, _ = self._highest(delta, times)
-        owners = self._held(delta, times, position, copies)
+        moves, times = self._moves if accumulate else self._moves_once, self.times(units)
+        changes = self._changes(moves, point, units)
+        here, copies, _ = self._highest(moves, changes, times)
+        owners = self._held(moves, changes, times, here, copies)
+        position = int(moves.event[here])
         before = np.flatnonzero(self.events.kind[: position + 1] == Event.KERNEL)
         row = int(self.events.ref[before[-1]]) if len(before) else -1
         return Peak(
@@ -172,75 +196,106 @@ class Recording:
             operator=self.kernels.names[self.kernels.name[row]] if row >= 0 else "load",
         )
 
-    def _active(self, accumulate: bool) -> NDArray[np.bool_]:
-        return np.asarray(accumulate | (self.events.segment != Segment.ACCUMULATE))
-
-    def _times(self, units: Sequence[int]) -> Integers:
+    def times(self, units: Sequence[int]) -> Integers:
         """How often each block is played: the middle layer's N - 4 times, all others once."""
         counts = np.asarray([*units, BASE_UNITS], dtype=np.int64)[self.blocks.stack]
         return np.where(self.blocks.layer == MIDDLE, counts - BASE_UNITS + 1, 1)
 
-    def _deltas(self, sizes: Integers) -> Integers:
-        """Bytes that each event adds (allocation) or gives back (free)."""
-        kind, ref = self.events.kind, self.events.ref
-        sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
-        return np.asarray(sign * sizes[np.where(kind == Event.KERNEL, 0, ref)])
+    @cached_property
+    def _moves(self) -> _Moves:
+        """Allocations and frees."""
+        return self._selected(self.events.kind != Event.KERNEL)
 
-    def _starts(self) -> Integers:
-        return np.flatnonzero(np.diff(self.events.block, prepend=-1))
+    @cached_property
+    def _moves_once(self) -> _Moves:
+        """Allocations and frees without the further micro-batch."""
+        once = self.events.segment != Segment.ACCUMULATE
+        return self._selected(once & (self.events.kind != Event.KERNEL))
 
-    def _highest(self, delta: Integers, times: Integers) -> tuple[int, int, int]:
-        """Event and number of earlier plays of its block at which most is held, and how much.
+    def _selected(self, chosen: NDArray[np.bool_]) -> _Moves:
+        event = np.flatnonzero(chosen)
+        ref, block = self.events.ref[event], self.events.block[event]
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        return _Moves(
+            event=event,
+            sign=np.where(self.events.kind[event] == Event.ALLOC, 1, -1),
+            formula=self.storages.formula[ref],
+            owner=self.storages.owner[ref],
+            start=starts,
+            block=block[starts],
+            stretch=np.repeat(np.arange(len(starts)), np.diff(starts, append=len(event))),
+        )
+
+    def _changes(self, moves: _Moves, point: Point, units: Sequence[int]) -> Integers:
+        """Bytes that each move adds (allocation) or gives back (free), as the allocator rounds."""
+        rounded = -(-self.values(point, units) // ROUNDING_BYTES) * ROUNDING_BYTES
+        return np.asarray(moves.sign * rounded[moves.formula])
+
+    @staticmethod
+    def _highest(moves: _Moves, changes: Integers, times: Integers) -> tuple[int, int, int]:
+        """Move and number of earlier plays of its block at which most is held, and how much.
 
         A block played m times adds its sum S each time, so it peaks in its first play or, if
         S > 0, in its last.
         """
-        starts = self._starts()
-        total = np.add.reduceat(delta, starts)
-        before = np.concatenate(([0], np.cumsum(total * times)[:-1]))
-        running = np.cumsum(delta)
-        inside = running - (running[starts] - delta[starts])[self.events.block]
-        earlier = np.where(total > 0, times - 1, 0)
-        level = inside + (before + earlier * total)[self.events.block]
+        total = np.add.reduceat(changes, moves.start)
+        plays = times[moves.block]
+        before = np.cumsum(total * plays) - total * plays
+        earlier = np.where(total > 0, plays - 1, 0)
+        running = np.cumsum(changes)
+        base = before + earlier * total - (running[moves.start] - changes[moves.start])
+        level = running + base[moves.stretch]
         position = int(np.argmax(level))
-        return position, int(earlier[self.events.block[position]]), int(level[position])
+        return position, int(earlier[moves.stretch[position]]), int(level[position])
 
+    @staticmethod
     def _held(
-        self, delta: Integers, times: Integers, position: int, copies: int
+        moves: _Moves, changes: Integers, times: Integers, position: int, copies: int
     ) -> dict[Owner, int]:
         """Bytes held by each owner at the peak."""
-        block = self.events.block
-        here = block[position]
-        plays = np.where(block < here, times[block], 0)
-        plays = np.where(block == here, copies, plays)
-        plays = plays + ((block == here) & (np.arange(len(block)) <= position))
-        is_kernel = self.events.kind == Event.KERNEL
-        owner = self.storages.owner[np.where(is_kernel, 0, self.events.ref)]
-        held = np.bincount(owner, weights=(delta * plays).astype(np.float64), minlength=len(Owner))
+        stretch, here = moves.stretch, moves.stretch[position]
+        plays = np.where(stretch < here, times[moves.block][stretch], 0)
+        plays = np.where(stretch == here, copies, plays)
+        plays = plays + ((stretch == here) & (np.arange(len(stretch)) <= position))
+        weights = (changes * plays).astype(np.float64)
+        held = np.bincount(moves.owner, weights=weights, minlength=len(Owner))
         return {o: int(held[o]) for o in Owner if held[o]}
 
     def kernel_uses(self, point: Point, units: Sequence[int]) -> tuple[KernelUse, ...]:
         """Kernels of the second step's first micro-batch and of its update, each with its count."""
-        values, times = self.values(point, units), self._times(units)
-        kernels = self.kernels
-        steady = np.isin(self.events.segment, (Segment.STEP_2, Segment.UPDATE_2))
-        index = np.flatnonzero(steady & (self.events.kind == Event.KERNEL))
-        place = (
-            self.events.phase[index].astype(np.int64) * len(kernels.name) + self.events.ref[index]
-        )
-        counts = np.bincount(place, weights=times[self.events.block[index]])
-        phases, rows = np.divmod(np.flatnonzero(counts), len(kernels.name))
+        values, runs = self.values(point, units).tolist(), self._runs
+        counts = np.bincount(runs.use, weights=self.times(units)[runs.block]).astype(int).tolist()
         return tuple(
             KernelUse(
-                name=kernels.names[kernels.name[row]],
-                phase=Phase(phase),
-                count=int(counts[phase * len(kernels.name) + row]),
-                flops=int(values[kernels.flops[row]]),
-                touched_bytes=int(values[kernels.touched[row]]),
-                shapes=tuple(int(values[f]) for f in kernels.shapes[row] if f != NO_FORMULA),
+                name,
+                phase,
+                count,
+                values[flops],
+                values[touched],
+                tuple([values[f] for f in shapes]),
             )
-            for phase, row in zip(phases.tolist(), rows.tolist(), strict=True)
+            for (name, phase, flops, touched, shapes), count in zip(runs.uses, counts, strict=True)
+            if count
         )
+
+    @cached_property
+    def _runs(self) -> _Runs:
+        kernels = self.kernels
+        steady = np.isin(self.events.segment, (Segment.STEP_2, Segment.UPDATE_2))
+        event = np.flatnonzero(steady & (self.events.kind == Event.KERNEL))
+        place = self.events.phase[event].astype(np.int64) * len(kernels.name)
+        places, use = np.unique(place + self.events.ref[event], return_inverse=True)
+        uses = [
+            (
+                kernels.names[kernels.name[row]],
+                Phase(phase),
+                int(kernels.flops[row]),
+                int(kernels.touched[row]),
+                [f for f in kernels.shapes[row].tolist() if f != NO_FORMULA],
+            )
+            for phase, row in zip(*np.divmod(places, len(kernels.name)), strict=True)
+        ]
+        return _Runs(use.ravel(), self.events.block[event], uses)
 
     def condensed(self) -> Recording:
         """The same with kernels that cost the same at every point told once."""
@@ -261,68 +316,3 @@ class Recording:
                 distinct[:, 3:].astype(np.int32),
             ),
         )
-
-    def expand(
-        self, point: Point, units: Sequence[int], *, accumulate: bool = False
-    ) -> tuple[Integers, Integers]:
-        """All allocations and frees in order, for the allocator replay.
-
-        Returns:
-            ``events``: +k allocates storage k - 1, -k frees it; ``sizes``: bytes per storage.
-        """
-        order, layer = self.order(units)
-        keep = (self.events.kind != Event.KERNEL) & self._active(accumulate)
-        selected = keep[order]
-        order, layer = order[selected], layer[selected]
-        ref = self.events.ref[order]
-        birth = self._birth_layer(order, layer, units)
-        key = self.storages.canonical[ref].astype(np.int64) * (max([*units, 1]) + 1) + birth + 1
-        unique, storage = np.unique(key, return_inverse=True)
-        sizes = np.zeros(len(unique), dtype=np.int64)
-        sizes[storage] = self.values(point, units)[self.storages.formula[ref]]
-        allocates = self.events.kind[order] == Event.ALLOC
-        return np.where(allocates, storage + 1, -(storage + 1)), sizes
-
-    def order(self, units: Sequence[int]) -> tuple[Integers, Integers]:
-        """Base events in the order in which they are played, and the layer each is played for."""
-        starts = self._starts()
-        ends = np.append(starts[1:], len(self.events.block))
-        pieces: list[Integers] = []
-        layers: list[Integers] = []
-        for block, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            span = np.arange(start, end)
-            for actual in self._layers_played(block, units):
-                pieces.append(span)
-                layers.append(np.full(len(span), actual))
-        return np.concatenate(pieces), np.concatenate(layers)
-
-    def _layers_played(self, block: int, units: Sequence[int]) -> Sequence[int]:
-        layer = int(self.blocks.layer[block])
-        if layer < 0:
-            return (-1,)
-        count = units[int(self.blocks.stack[block])]
-        if layer == MIDDLE:
-            middle = range(MIDDLE, count - MIDDLE)
-            return middle[::-1] if self.blocks.descending[block] else middle
-        return (layer if layer < MIDDLE else count - BASE_UNITS + layer,)
-
-    def _birth_layer(self, order: Integers, layer: Integers, units: Sequence[int]) -> Integers:
-        """The layer in which each event's storage was born.
-
-        First and last layers are themselves; others are at the distance seen in the base run.
-        """
-        birth_block = self.storages.birth_block[self.events.ref[order]]
-        base = self.blocks.layer[birth_block].astype(np.int64)
-        stack = self.blocks.stack[birth_block]
-        here = self.blocks.layer[self.events.block[order]].astype(np.int64)
-        here_stack = self.blocks.stack[self.events.block[order]]
-        last = np.asarray([*units, 0], dtype=np.int64)[stack] - 1
-        from_ends = np.where(base > MIDDLE, last - (BASE_UNITS - 1) + base, base)
-        near = (here_stack == stack) & (np.abs(base - here) < BASE_UNITS - MIDDLE)
-        born = np.where(near, layer + base - here, from_ends)
-        born = np.where(base == 0, 0, np.where(base == BASE_UNITS - 1, last, born))
-        return np.where(base < 0, -1, born)
-
-
-def _rounded(sizes: Integers) -> Integers:
-    return np.asarray(-(-sizes // ROUNDING_BYTES) * ROUNDING_BYTES)

@@ -33,14 +33,14 @@ class Stub:
         self.asked: Any = None
         self.budget: Budget | None = None
 
-    def estimate(self, run: RunSpec, *, budget: Budget) -> Estimate:
+    def estimate(self, run: RunSpec, *, budget: Budget, progress: Any = None) -> Estimate:
         self.asked, self.budget = run, budget
         if isinstance(self.answer, Exception):
             raise self.answer
         assert isinstance(self.answer, Estimate)
         return self.answer
 
-    def recommend(self, question: Any) -> Any:
+    def recommend(self, question: Any, progress: Any = None) -> Any:
         self.asked = question
         return self.recommendation
 

@@ -46,7 +46,8 @@ def test_an_estimate_keeps_to_the_schema(name: str, request: pytest.FixtureReque
 
 def test_a_recommendation_holds_estimates(recommendation: Any) -> None:
     data = as_json(recommendation)
-    assert list(data) == ["schema_version", "question", "recommendations", "rejected", "notes"]
+    kinds = ["recommendations", "rejected", "further", "notes"]
+    assert list(data) == ["schema_version", "question", *kinds]
     for entry in data["recommendations"]:
         why, citations = entry.pop("why"), entry.pop("citations")
         assert why

@@ -33,7 +33,9 @@ def bundled_ids() -> list[str]:
     return [name for name in model_ids() if find_model(name).config_key in keys]
 
 
-def ask(model: str, gpu: str = "h100", methods: tuple[str, ...] | None = None) -> Recommendation:
+def ask(
+    model: str, gpu: str = "h100", methods: tuple[str, ...] | None = None, top: int = 6
+) -> Recommendation:
     question = Question(
         model=find_model(model),
         gpu=find_gpu(gpu),
@@ -42,6 +44,7 @@ def ask(model: str, gpu: str = "h100", methods: tuple[str, ...] | None = None) -
         budget=Budget(),
         effective_batch_size=16,
         methods=methods,
+        top=top,
     )
     return recommend(question)
 
@@ -60,7 +63,7 @@ def test_at_least_sixty_models_are_bundled_and_answer() -> None:
 
 
 def test_t5_11b_on_40_gb_says_what_does_not_fit() -> None:
-    answer = ask("t5-11b", "a100-40g")
+    answer = ask("t5-11b", "a100-40g", top=len(METHODS))
     full = next(r for r in answer.rejected if r.method == "full")
     # Weights, gradients and two AdamW states of 11,307,321,344 parameters in bf16: 8 bytes each.
     assert full.over_by_bytes is not None
@@ -69,6 +72,14 @@ def test_t5_11b_on_40_gb_says_what_does_not_fit() -> None:
     assert {"lora", "lora-all", "qlora", "houlsby", "ln-tuning"} <= fits
     assert {r.method for r in answer.rejected} >= {"full", "bitfit"}
     assert len(answer.choices) + len(answer.rejected) == len(METHODS)
+
+
+def test_the_best_are_worked_out_and_the_others_named() -> None:
+    best, all_of_them = (ask("t5-11b", "a100-40g", top=n) for n in (3, len(METHODS)))
+    assert [c.estimate for c in best.choices] == [c.estimate for c in all_of_them.choices[:3]]
+    ranked = tuple(c.estimate.run.method.name for c in all_of_them.choices)
+    assert best.further == ranked[3:]
+    assert best.rejected == all_of_them.rejected
 
 
 def test_answers_keep_the_contract() -> None:

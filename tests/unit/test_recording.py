@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from peftadvisor.errors import UnsupportedError, UsageError
 from peftadvisor.simulator import library, obtain, recording_files
+from peftadvisor.simulator.expansion import expand
 from peftadvisor.simulator.library import Variant, attention_kernels, cache_folder
 from peftadvisor.simulator.polynomials import Point, Term, fit
 from peftadvisor.simulator.recording import BASE_UNITS, Recording
@@ -101,7 +102,9 @@ def test_what_is_unpacked_plays_the_same(recorded: Recording, packed: bytes) -> 
     again, point = unpack(packed), (3, 333, 1)
     assert again.peak(point, UNITS) == recorded.peak(point, UNITS)
     assert again.kernel_uses(point, UNITS) == recorded.kernel_uses(point, UNITS)
-    for ours, theirs in zip(again.expand(point, UNITS), recorded.expand(point, UNITS), strict=True):
+    for ours, theirs in zip(
+        expand(again, point, UNITS), expand(recorded, point, UNITS), strict=True
+    ):
         assert np.array_equal(ours, theirs)
 
 
@@ -541,7 +544,7 @@ def test_without_torch_a_recording_serves(
     training = TrainingSpec(micro_batch_size=3, seq_len=100, gradient_accumulation_steps=2)
     run = obtain.obtain(variant(training=training), exact=True)
     assert (run.source, run.note, run.point, run.accumulate) == (
-        "recording",
+        "on file",
         "",
         (3, 100, 128),
         True,
@@ -644,7 +647,7 @@ def test_owners_add_up_to_the_peak(
 def test_expansion_frees_once_what_it_allocated_once(
     recorded: Recording, point: Point, depth: int, accumulate: bool
 ) -> None:
-    events, sizes = recorded.expand(point, [depth], accumulate=accumulate)
+    events, sizes = expand(recorded, point, [depth], accumulate=accumulate)
     born = events[events > 0]
     assert len(np.unique(born)) == len(born) == len(sizes)
     live: set[int] = set()
