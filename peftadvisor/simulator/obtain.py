@@ -111,11 +111,8 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
 
 
 def _find(variant: Variant, regime: Regime) -> Recording | None:
-    for lengths in ("any", regime.lengths):
-        found = variant.find(dataclasses.replace(regime, lengths=lengths))
-        if found:
-            return found
-    return None
+    found = (variant.find(piece) for piece in regime.recorded())
+    return next((recording for recording in found if recording), None)
 
 
 def _nearby(variant: Variant, point: Point) -> Simulated | None:
@@ -147,8 +144,7 @@ def _record(variant: Variant, point: Point, regime: Regime, progress: Progress |
         progress(f"recording {variant.method.name} on {variant.model.id}")
     device = Device(REPRESENTATIVE[variant.kernels])
     accumulate = variant.training.gradient_accumulation_steps > 1
-    for lengths in ("any", regime.lengths):
-        piece = dataclasses.replace(regime, lengths=lengths)
+    for piece in regime.recorded():
         try:
             recording = record(variant.model, variant.method, variant.training, device, piece)
         except InexactError:

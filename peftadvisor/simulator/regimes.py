@@ -8,13 +8,13 @@ recorded by itself. No torch here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from peftadvisor.simulator.polynomials import Point
 
 ALIGNMENT = 16
-Lengths = Literal["any", "aligned", "ragged", "source-ragged", "target-ragged"]
+Lengths = Literal["any", "aligned", "ragged", "source-ragged", "target-ragged", "one"]
 _LENGTHS_BY_RAGGED: Mapping[tuple[bool, bool], Lengths] = {
     (False, False): "aligned",
     (True, True): "ragged",
@@ -28,7 +28,8 @@ _WINDOW_KEYS = ("sliding_window", "attention_chunk_size", "local_attention")
 class Regime:
     """One piece: batch 1 or more, which lengths are aligned, and the window that is exceeded.
 
-    ``lengths`` "any" stands for lengths of all kinds, where they make no difference.
+    ``lengths`` "any" stands for lengths of all kinds, where they make no difference. A length of
+    one token ("one") is never recorded: attention and copies treat it by itself.
     """
 
     single: bool
@@ -40,6 +41,12 @@ class Regime:
         """A short name, used in file names: ``many-aligned``, ``one-ragged-w4096``."""
         window = f"-w{self.beyond_window}" if self.beyond_window else ""
         return f"{'one' if self.single else 'many'}-{self.lengths}{window}"
+
+    def recorded(self) -> tuple[Regime, ...]:
+        """The pieces that may be recorded for it, the widest first; none for one token."""
+        if self.lengths == "one":
+            return ()
+        return replace(self, lengths="any"), self
 
 
 def windows(config: Mapping[str, Any]) -> tuple[int, ...]:
@@ -55,9 +62,10 @@ def regime_of(point: Point, config: Mapping[str, Any]) -> Regime:
     """The piece that (b, s, t) lies in."""
     b, s, t = point
     passed = [w for w in windows(config) if s >= w]
+    ragged = (s % ALIGNMENT != 0, t % ALIGNMENT != 0)
     return Regime(
         single=b == 1,
-        lengths=_LENGTHS_BY_RAGGED[s % ALIGNMENT != 0, t % ALIGNMENT != 0],
+        lengths="one" if min(s, t) == 1 else _LENGTHS_BY_RAGGED[ragged],
         beyond_window=max(passed, default=0),
     )
 

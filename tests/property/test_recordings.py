@@ -62,9 +62,9 @@ def settings(case: str) -> tuple[MethodSpec, TrainingSpec]:
 @cache
 def recording_of(case: str, regime: Regime) -> Recording | None:
     """The recording for lengths of both kinds, or of the regime's; None: declared inexact."""
-    for lengths in ("any", regime.lengths):
+    for piece in regime.recorded():
         try:
-            made = record(model_of(case), *settings(case), AMPERE, replace(regime, lengths=lengths))
+            made = record(model_of(case), *settings(case), AMPERE, piece)
         except InexactError:
             continue
         return unpack(pack(made))
