@@ -56,8 +56,8 @@ def simulate_fully(model: str, method: str, queue: Any) -> None:
     from peftadvisor.simulator.attention import Device
     from peftadvisor.simulator.step import simulate
 
-    assert torch.nn and transformers.AutoModelForCausalLM  # what they import lazily
-    assert peft.LoraConfig
+    lazy = torch.nn, transformers.AutoModelForCausalLM, peft.LoraConfig
+    assert all(lazy)
     spec, device = find_model(model), Device((8, 0))
     started = time.perf_counter()
     simulate(spec, MethodSpec(name=method), TRAINING, device)

@@ -11,6 +11,8 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -119,12 +121,10 @@ class Variant:
     def _add(self, folder: Path, member: str, data: bytes) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(folder / f"{self.model.config_key}.zip", "a") as archive:
-                if member not in archive.namelist():
-                    archive.writestr(member, data)
-        except OSError as error:
+            _append(folder / f"{self.model.config_key}.zip", member, data)
+        except (OSError, zipfile.BadZipFile) as error:
             raise UsageError(
-                f"cannot keep the recording in {folder} ({error.strerror}); "
+                f"cannot keep the recording in {folder} ({getattr(error, 'strerror', error)}); "
                 "set XDG_CACHE_HOME to a folder that can be written"
             ) from error
 
@@ -147,16 +147,38 @@ def _unpacked(path: Path, member: str, changed_ns: int) -> Recording | None:
 
 
 def _bytes(path: Path, member: str) -> bytes | None:
-    try:
+    with _readable(path):
         return _archive(path, path.stat().st_mtime_ns).read(member)
+    return None
+
+
+def _members(path: Path) -> list[str]:
+    with _readable(path):
+        return _archive(path, path.stat().st_mtime_ns).namelist()
+    return []
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Pass over a file or member that is not there; complain about a damaged file."""
+    try:
+        yield
     except (FileNotFoundError, KeyError):
-        return None
+        pass
     except (zipfile.BadZipFile, OSError) as error:
         raise UsageError(f"{path} cannot be read ({error}); delete it and run again") from error
 
 
-def _members(path: Path) -> list[str]:
-    return _archive(path, path.stat().st_mtime_ns).namelist() if path.exists() else []
+def _append(path: Path, member: str, data: bytes) -> None:
+    """Add a member by replacing the file, so that nobody ever reads half of one."""
+    content = io.BytesIO(path.read_bytes() if path.exists() else b"")
+    with zipfile.ZipFile(content, "a") as archive:
+        if member in archive.namelist():
+            return
+        archive.writestr(member, data)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_bytes(content.getvalue())
+    unfinished.replace(path)
 
 
 @lru_cache(maxsize=8)

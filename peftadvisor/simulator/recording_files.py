@@ -52,7 +52,7 @@ def pack(recording: Recording) -> bytes:
     born_before = np.cumsum(events.kind == Event.ALLOC)[events.kind == Event.FREE]
     arrays: dict[str, NDArray[Any]] = {
         "kind": events.kind,
-        "kernel": events.ref[events.kind == Event.KERNEL].astype(np.int16),
+        "kernel": _narrow(events.ref[events.kind == Event.KERNEL]),
         "freed_back": (born_before - freed).astype(np.int32),
         "phase": events.phase,
         "starts": np.diff(np.flatnonzero(np.diff(events.block, prepend=-1)), prepend=0).astype(
@@ -63,15 +63,15 @@ def pack(recording: Recording) -> bytes:
         "layer": blocks.layer,
         "chain": blocks.chain.astype(np.int32),
         "descending": blocks.descending.astype(np.int8),
-        "formula": recording.storages.formula.astype(np.int16),
+        "formula": _narrow(recording.storages.formula),
         "owner": recording.storages.owner,
         "canonical": (
             recording.storages.canonical - np.arange(len(recording.storages.canonical))
         ).astype(np.int32),
-        "name": recording.kernels.name.astype(np.int16),
-        "flops": recording.kernels.flops.astype(np.int16),
-        "touched": recording.kernels.touched.astype(np.int16),
-        "shapes": recording.kernels.shapes.astype(np.int16),
+        "name": _narrow(recording.kernels.name),
+        "flops": _narrow(recording.kernels.flops),
+        "touched": _narrow(recording.kernels.touched),
+        "shapes": _narrow(recording.kernels.shapes),
         "coefficients": recording.formulas.coefficients,
         "depth": recording.formulas.depth,
     }
@@ -85,6 +85,12 @@ def pack(recording: Recording) -> bytes:
     head = json.dumps(header, separators=(",", ":")).encode()
     body = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values())
     return zlib.compress(len(head).to_bytes(4, "little") + head + body, 9)
+
+
+def _narrow(numbers: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in 16 bits if they fit, else in 32."""
+    fits = np.abs(numbers).max(initial=0) <= np.iinfo(np.int16).max
+    return numbers.astype(np.int16 if fits else np.int32)
 
 
 def unpack(data: bytes) -> Recording:
