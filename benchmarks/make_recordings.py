@@ -19,7 +19,7 @@ from pathlib import Path
 from peftadvisor.advisor.estimating import implied_training
 from peftadvisor.data.models import find_model
 from peftadvisor.errors import PeftAdvisorError, UnsupportedError
-from peftadvisor.methods import METHODS
+from peftadvisor.methods import COMMON
 from peftadvisor.simulator.library import BUNDLED, REPRESENTATIVE, Variant
 from peftadvisor.simulator.recorder import InexactError
 from peftadvisor.simulator.regimes import Regime, windows
@@ -100,7 +100,7 @@ def main() -> None:
     """Record in parallel, one model per process at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=None)
-    parser.add_argument("--methods", default=",".join(method.name for method in METHODS))
+    parser.add_argument("--methods", default=",".join(COMMON))
     parser.add_argument("--kernels", default="flash")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=BUNDLED)

@@ -13,7 +13,7 @@ from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.question import Choice, Question, Recommendation, Rejection
 from peftadvisor.advisor.searching import Candidate, Search, memory_limit, search
 from peftadvisor.data.recommendations import load_recommendations
-from peftadvisor.methods import METHODS, find_method
+from peftadvisor.methods import COMMON, find_method
 from peftadvisor.methods.base import Method
 from peftadvisor.simulator.obtain import Progress, obtain
 from peftadvisor.specs import RunSpec
@@ -29,7 +29,7 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
     Raises:
         UsageError: an unknown method is named, or nothing can be predicted.
     """
-    names = question.methods or tuple(method.name for method in METHODS)
+    names = question.methods or COMMON
     searches = search(question, [find_method(name) for name in names], progress)
     promising = sorted((found for found in searches if found.fitting), key=_promise)
     answers: list[Choice | Rejection] = [

@@ -46,22 +46,28 @@ def _gpus() -> Listing:
 
 
 def _methods() -> Listing:
-    from peftadvisor.methods import METHODS
+    from peftadvisor.methods import find_method, method_names
 
     return Listing(
         kind="methods",
-        columns=("name", "title", "family", "citation"),
+        columns=("name", "title", "family", "year", "citation"),
         rows=tuple(
             {
                 "name": method.name,
                 "title": method.title,
                 "family": method.family,
+                "year": method.year,
                 "citation": method.citation,
-                "defaults": dict(method.defaults),
+                "axes": asdict(method.axes),
+                "hyperparameters": [asdict(parameter) for parameter in method.hyperparameters],
                 "quantization": method.quantization,
                 "mergeable": method.mergeable,
+                "several_at_once": method.several,
+                "quantized_base": method.quantized_base,
+                "rules": list(method.rules),
+                "unavailable": method.unavailable,
             }
-            for method in METHODS
+            for method in map(find_method, method_names())
         ),
     )
 

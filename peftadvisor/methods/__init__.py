@@ -1,35 +1,56 @@
-"""Every fine-tuning method: one file each, one line here."""
+"""Every fine-tuning method: one file each, one line here; others come by an entry point.
+
+A package of somebody else adds a method by an entry point in the group ``peftadvisor.methods``
+that names a ``Method``. Files are imported when their method is asked for.
+"""
 
 from __future__ import annotations
 
-from peftadvisor.errors import UnknownNameError
-from peftadvisor.methods.base import Method
-from peftadvisor.methods.bitfit import BITFIT
-from peftadvisor.methods.dora import DORA
-from peftadvisor.methods.full import FULL
-from peftadvisor.methods.houlsby import HOULSBY
-from peftadvisor.methods.ia3 import IA3
-from peftadvisor.methods.ln_tuning import LN_TUNING
-from peftadvisor.methods.lora import LORA, LORA_ALL
-from peftadvisor.methods.pfeiffer import PFEIFFER
-from peftadvisor.methods.prefix_tuning import PREFIX_TUNING
-from peftadvisor.methods.prompt_tuning import PROMPT_TUNING
-from peftadvisor.methods.qlora import QLORA
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
 
-METHODS: tuple[Method, ...] = (
-    FULL,
-    LORA,
-    LORA_ALL,
-    QLORA,
-    DORA,
-    IA3,
-    LN_TUNING,
-    BITFIT,
-    PROMPT_TUNING,
-    PREFIX_TUNING,
-    HOULSBY,
-    PFEIFFER,
+from peftadvisor.errors import UnknownNameError, UsageError
+from peftadvisor.methods.base import Method
+
+ENTRY_POINTS = "peftadvisor.methods"
+
+_FILES: Mapping[str, str] = {
+    "full": "full",
+    "lora": "lora",
+    "lora-all": "lora",
+    "qlora": "qlora",
+    "dora": "dora",
+    "ia3": "ia3",
+    "ln-tuning": "ln_tuning",
+    "bitfit": "bitfit",
+    "prompt-tuning": "prompt_tuning",
+    "prefix-tuning": "prefix_tuning",
+    "houlsby": "houlsby",
+    "pfeiffer": "pfeiffer",
+}
+"""Which file each method lives in."""
+
+COMMON = (
+    "full",
+    "lora",
+    "lora-all",
+    "qlora",
+    "dora",
+    "ia3",
+    "ln-tuning",
+    "bitfit",
+    "prompt-tuning",
+    "prefix-tuning",
+    "houlsby",
+    "pfeiffer",
 )
+"""What is tried where the user names no method."""
+
+
+def method_names() -> tuple[str, ...]:
+    """The names of all methods: ours in the order of the taxonomy, then those of others."""
+    return (*_FILES, *sorted(set(_others()) - set(_FILES)))
 
 
 def find_method(name: str) -> Method:
@@ -37,8 +58,29 @@ def find_method(name: str) -> Method:
 
     Raises:
         UnknownNameError: no such method; the message names the closest.
+        UsageError: another package's entry point is no method.
     """
-    by_name = {method.name: method for method in METHODS}
-    if name not in by_name:
-        raise UnknownNameError("method", name, by_name)
-    return by_name[name]
+    if name in _FILES:
+        module = import_module(f"peftadvisor.methods.{_FILES[name]}")
+        return next(m for m in vars(module).values() if isinstance(m, Method) and m.name == name)
+    others = _others()
+    if name not in others:
+        raise UnknownNameError("method", name, method_names())
+    return others[name]
+
+
+@cache
+def _others() -> Mapping[str, Method]:
+    """Methods that installed packages register."""
+    from importlib.metadata import entry_points
+
+    found = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        method = entry.load()
+        if not isinstance(method, Method):
+            raise UsageError(
+                f"entry point '{entry.name}' of {entry.dist and entry.dist.name} is no Method; "
+                "fix or uninstall that package"
+            )
+        found[method.name] = method
+    return found

@@ -1,16 +1,56 @@
-"""What a fine-tuning method is: facts, defaults, and how it is attached to a real model."""
+"""What a fine-tuning method is: facts, hyperparameters, formulas, how it is attached and merged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from peftadvisor.errors import UsageError
+from peftadvisor.errors import UnsupportedError, UsageError
 from peftadvisor.specs import MethodSpec, Quantization
 
-Family = Literal["full", "adapter", "soft prompt", "selective", "reparametrization", "additive"]
-Attach = Callable[[Any, Mapping[str, Any]], Any]
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
+
+Family = Literal[
+    "full", "adapter", "soft prompt", "selective", "reparametrization", "additive", "hybrid"
+]
+YesNo = Literal["yes", "no", "maybe"]
+Settings = Mapping[str, Any]
+Attach = Callable[[Any, Settings], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameter:
+    """A setting of a method: its default, what is worth trying, and who says so.
+
+    A default of None means "as the library decides for this model". ``low`` and ``high`` bound
+    what is recommended, ``choices`` what is allowed.
+    """
+
+    name: str
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] = ()
+    rule: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The four questions of the taxonomy (Lialin et al. 2023), and how sure the answers are.
+
+    ``storage``: few parameters to keep; ``memory``: less training memory than full fine-tuning;
+    ``backprop``: no backpropagation through the backbone; ``inference``: what is computed
+    besides. ``confidence``: "seen" in the survey, "recalled" from it, or "derived" here.
+    """
+
+    storage: YesNo
+    memory: YesNo
+    backprop: YesNo
+    inference: str
+    confidence: Literal["seen", "recalled", "derived"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,30 +59,59 @@ class Method:
 
     ``attach(model, settings)`` changes a transformers model in place or wraps it, leaves
     ``requires_grad`` set on exactly what is trained, and returns the model to call. Models may
-    be on the meta device. ``virtual_tokens`` names the setting by which sequences get longer, if
-    any. ``defaults`` holds every hyperparameter with its default; a None
-    means "as the library decides for this model".
+    be on the meta device. ``trainable(layout, settings)`` is the number of trained parameters as
+    a formula, ``stored`` of those kept afterwards where that differs. ``merge(model)`` returns
+    the plain model that computes the same. ``optimizer(model, training)`` makes the
+    method's own optimizer; ``before_step(model, step)`` is called before each update.
+    ``virtual_tokens`` names the setting by which sequences get longer. ``unavailable`` says why
+    a method that is listed cannot be run, and what it would need.
     """
 
     name: str
     title: str
     family: Family
+    year: int
     citation: str
-    defaults: Mapping[str, Any]
+    axes: Axes
     attach: Attach = field(repr=False)
+    trainable: Callable[[Layout, Settings], int] = field(repr=False)
+    stored: Callable[[Layout, Settings], int] | None = field(default=None, repr=False)
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    merge: Callable[[Any], Any] | None = field(default=None, repr=False)
+    optimizer: Callable[..., Any] | None = field(default=None, repr=False)
+    before_step: Callable[[Any, int], None] | None = field(default=None, repr=False)
     rules: tuple[str, ...] = ()
     quantization: Quantization | None = None
-    mergeable: bool = False
+    quantized_base: bool = False
+    several: bool = False
     virtual_tokens: str | None = None
+    unavailable: str = ""
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether the trained change can be folded into the weights."""
+        return self.merge is not None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every hyperparameter with its default."""
+        return {parameter.name: parameter.default for parameter in self.hyperparameters}
 
     def settings(self, spec: MethodSpec) -> dict[str, Any]:
         """The defaults with the user's changes.
 
         Raises:
-            UsageError: a hyperparameter that the method does not have.
+            UnsupportedError: the method is listed but cannot be run.
+            UsageError: a hyperparameter that the method does not have, or a value it refuses.
         """
-        unknown = sorted(set(dict(spec.settings)) - set(self.defaults))
-        if unknown:
-            known = ", ".join(sorted(self.defaults)) or "none"
-            raise UsageError(f"{self.name} has no setting '{unknown[0]}'; it has: {known}")
+        if self.unavailable:
+            raise UnsupportedError(f"{self.name} cannot be run: {self.unavailable}")
+        known = {parameter.name: parameter for parameter in self.hyperparameters}
+        for name, value in dict(spec.settings).items():
+            if name not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                raise UsageError(f"{self.name} has no setting '{name}'; it has: {listed}")
+            if known[name].choices and value not in known[name].choices:
+                allowed = ", ".join(map(str, known[name].choices))
+                raise UsageError(f"{self.name}: {name} is {value!r}; it can be: {allowed}")
         return {**self.defaults, **dict(spec.settings)}

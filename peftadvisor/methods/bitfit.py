@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.methods.base import Method
+from peftadvisor.methods.base import Axes, Method, Settings
 from peftadvisor.methods.peft_backed import train_heads
 from peftadvisor.methods.roles import is_linear, language_part
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -30,13 +33,21 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
     return train_heads(model)
 
 
+def trainable(layout: Layout, _: Settings) -> int:
+    """Every bias, those of normalization layers too; a classification head whole."""
+    return layout.biases + layout.norm_biases + layout.head
+
+
 BITFIT = Method(
     name="bitfit",
     title="BitFit: biases only",
     family="selective",
+    year=2022,
     citation="Ben Zaken et al. 2022, arXiv 2106.10199",
-    defaults={},
+    axes=Axes("yes", "yes", "no", "none", "recalled"),
     attach=attach,
+    trainable=trainable,
+    merge=lambda model: model,
+    quantized_base=True,
     rules=("R10",),
-    mergeable=True,
 )

@@ -10,13 +10,28 @@ A classification head that PEFT would train is trained as well.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftadvisor.errors import UnsupportedError
+from peftadvisor.methods.base import Axes, Hyperparameter
 from peftadvisor.methods.peft_backed import train_heads
 from peftadvisor.methods.roles import hidden_size, layers, width_of
 
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
+
+REDUCTION = Hyperparameter(
+    "reduction", 16, 8, 64, rule="16; more costs little quality", source="AdapterHub; T-Few"
+)
+AXES = Axes("yes", "yes", "no", "an extra feed-forward network", "seen")
+
 Place = Callable[[Any, int], Any]
+
+
+def adapters(layout: Layout, reduction: int) -> int:
+    """One adapter in each layer: 2db + b + d."""
+    d, b = layout.hidden, max(1, layout.hidden // reduction)
+    return layout.layers * (2 * d * b + b + d)
 
 
 def attach_after(model: Any, places: tuple[Place, ...], reduction: int, activation: str) -> Any:

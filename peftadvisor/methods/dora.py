@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftadvisor.methods import lora
-from peftadvisor.methods.base import Method
+from peftadvisor.methods.base import Method, Settings
+from peftadvisor.methods.peft_backed import merge
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -14,12 +18,23 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
     return lora.attach(model, {**settings, "use_dora": True})
 
 
+def trainable(layout: Layout, settings: Settings) -> int:
+    """As LoRA, and a magnitude per output of each adapted layer."""
+    chosen = layout.targets(settings["target_modules"], lora.QUERY_VALUE)
+    return lora.trainable(layout, settings) + sum(linear.outputs for linear in chosen)
+
+
 DORA = Method(
     name="dora",
     title="DoRA on query and value projections",
     family="reparametrization",
+    year=2024,
     citation="Liu et al. 2024, arXiv 2402.09353",
-    defaults=lora.DEFAULTS,
+    axes=lora.AXES,
+    hyperparameters=lora.HYPERPARAMETERS,
     attach=attach,
-    mergeable=True,
+    trainable=trainable,
+    merge=merge,
+    quantized_base=True,
+    several=True,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.methods.base import Method
+from peftadvisor.methods.base import Axes, Method
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -26,8 +26,11 @@ FULL = Method(
     name="full",
     title="Full fine-tuning",
     family="full",
+    year=2018,
     citation="the baseline of Lialin et al. 2023, arXiv 2303.15647",
-    defaults={},
+    axes=Axes("no", "no", "no", "none", "derived"),
     attach=attach,
+    trainable=lambda layout, _: layout.total,
+    merge=lambda model: model,
     rules=("R7",),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peftadvisor.methods.base import Method
-from peftadvisor.methods.bottleneck import attach_after
+from peftadvisor.methods.bottleneck import AXES, REDUCTION, adapters, attach_after
 from peftadvisor.methods.roles import attention_output, feed_forward_output
 
 
@@ -24,8 +24,13 @@ HOULSBY = Method(
     name="houlsby",
     title="Houlsby adapters: after attention and feed-forward",
     family="adapter",
+    year=2019,
     citation="Houlsby et al. 2019, arXiv 1902.00751",
-    defaults={"reduction": 16},
+    axes=AXES,
+    hyperparameters=(REDUCTION,),
     attach=attach,
+    trainable=lambda layout, settings: 2 * adapters(layout, settings["reduction"]) + layout.head,
+    quantized_base=True,
+    several=True,
     rules=("R2", "R18"),
 )

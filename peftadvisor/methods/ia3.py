@@ -6,11 +6,11 @@ Liu et al. 2022, arXiv 2205.05638.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.methods.base import Method
-from peftadvisor.methods.peft_backed import known_targets, task_type, wrap
+from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
+from peftadvisor.methods.peft_backed import known_targets, merge, task_type, wrap
 from peftadvisor.methods.roles import (
     feed_forward_projection,
     hidden_size,
@@ -18,6 +18,9 @@ from peftadvisor.methods.roles import (
     projection_names,
     targets,
 )
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -69,13 +72,29 @@ def _down_names(model: Any) -> list[str]:
     return list(names)
 
 
+def trainable(layout: Layout, _: Settings) -> int:
+    """A scale per output of keys and values and per input of feed-forward's last layer.
+
+    PEFT finds the latter by name: where attention's output has the same name (BERT), it as well.
+    """
+    keys_values = layout.sum("k v qkv", lambda linear: linear.outputs)
+    names = {linear.name for linear in layout.linears if linear.role == "down"}
+    scaled = (x for x in layout.linears if x.role in ("down", "o") and x.name in names)
+    return layout.head + keys_values + sum(linear.inputs for linear in scaled)
+
+
 IA3 = Method(
     name="ia3",
     title="(IA)³: scales on keys, values and feed-forward",
     family="additive",
+    year=2022,
     citation="Liu et al. 2022, arXiv 2205.05638",
-    defaults={"target_modules": None},
+    axes=Axes("yes", "yes", "no", "scaling", "recalled"),
+    hyperparameters=(Hyperparameter("target_modules", None),),
     attach=attach,
+    trainable=trainable,
+    merge=merge,
     rules=("R17", "R18"),
-    mergeable=True,
+    quantized_base=True,
+    several=True,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.methods.base import Method
-from peftadvisor.methods.peft_backed import task_type, wrap
+from peftadvisor.methods.base import Axes, Hyperparameter, Method
+from peftadvisor.methods.peft_backed import merge, task_type, wrap
 from peftadvisor.methods.roles import norm_names
 
 
@@ -29,9 +29,13 @@ LN_TUNING = Method(
     name="ln-tuning",
     title="LN tuning: normalization layers only",
     family="selective",
+    year=2022,
     citation="Qi et al. 2022, arXiv 2211.08682",
-    defaults={"target_modules": None},
+    axes=Axes("yes", "yes", "no", "none", "recalled"),
+    hyperparameters=(Hyperparameter("target_modules", None),),
     attach=attach,
+    trainable=lambda layout, _: layout.norms + layout.head,
+    merge=merge,
     rules=("R4",),
-    mergeable=True,
+    quantized_base=True,
 )

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.methods.base import Method
-from peftadvisor.methods.peft_backed import known_targets, task_type, wrap
+from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
+from peftadvisor.methods.peft_backed import known_targets, merge, task_type, wrap
 from peftadvisor.methods.roles import is_linear, is_mamba, projection_names, targets
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
+
+QUERY_VALUE = "q v qkv"
 
 CITATION = "Hu et al. 2021, arXiv 2106.09685"
 
@@ -70,26 +76,64 @@ def query_value_targets(model: Any) -> Any:
     return targets(model, names)
 
 
-DEFAULTS = {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": None}
+def trainable(layout: Layout, settings: Settings) -> int:
+    """Two factors per adapted layer, r·(in + out); a classification head as a whole."""
+    chosen = layout.targets(settings["target_modules"], QUERY_VALUE)
+    return layout.head + sum(settings["rank"] * (x.inputs + x.outputs) for x in chosen)
+
+
+HYPERPARAMETERS = (
+    Hyperparameter(
+        "rank",
+        8,
+        8,
+        64,
+        rule="8 by default; more for larger data; no new learning rate needed while alpha is fixed",
+        source="PEFT defaults; Thinking Machines, LoRA Without Regret, 2025",
+    ),
+    Hyperparameter("alpha", 16, 16, 32, rule="twice the rank, or 32", source="LLaMA-Factory"),
+    Hyperparameter("dropout", 0.0, 0.0, 0.1, rule="0; 0.05 for small data", source="PEFT; axolotl"),
+    Hyperparameter(
+        "target_modules",
+        None,
+        rule="all linear layers matter more than rank; the MLP most",
+        source="LoRA Without Regret, 2025",
+    ),
+)
+AXES = Axes("yes", "yes", "no", "none", "recalled")
 
 LORA = Method(
     name="lora",
     title="LoRA on query and value projections",
     family="reparametrization",
+    year=2021,
     citation=CITATION,
-    defaults=DEFAULTS,
+    axes=AXES,
+    hyperparameters=HYPERPARAMETERS,
     attach=attach,
+    trainable=trainable,
+    merge=merge,
     rules=("R1", "R2", "R18"),
-    mergeable=True,
+    quantized_base=True,
+    several=True,
 )
 
+ALL_LINEAR = tuple(
+    replace(parameter, default="all-linear") if parameter.name == "target_modules" else parameter
+    for parameter in HYPERPARAMETERS
+)
 LORA_ALL = Method(
     name="lora-all",
     title="LoRA on all linear layers",
     family="reparametrization",
+    year=2021,
     citation=CITATION,
-    defaults={**DEFAULTS, "target_modules": "all-linear"},
+    axes=AXES,
+    hyperparameters=ALL_LINEAR,
     attach=attach,
+    trainable=trainable,
+    merge=merge,
     rules=("R1", "R2", "R9", "R18"),
-    mergeable=True,
+    quantized_base=True,
+    several=True,
 )

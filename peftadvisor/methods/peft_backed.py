@@ -24,14 +24,19 @@ def task_type(model: Any) -> str | None:
     return next((task for end, task in _TASKS.items() if name.endswith(end)), None)
 
 
-def train_heads(model: Any) -> Any:
-    """Train the heads that PEFT trains whole: those of sequence classification. The model."""
+def heads(model: Any) -> list[Any]:
+    """The heads that PEFT trains whole: those of sequence classification."""
     from peft.utils.constants import SEQ_CLS_HEAD_NAMES
 
-    if task_type(model) == "SEQ_CLS":
-        for name, module in model.named_children():
-            if name in SEQ_CLS_HEAD_NAMES:
-                module.requires_grad_(True)
+    if task_type(model) != "SEQ_CLS":
+        return []
+    return [module for name, module in model.named_children() if name in SEQ_CLS_HEAD_NAMES]
+
+
+def train_heads(model: Any) -> Any:
+    """Train the heads that PEFT trains whole. The model."""
+    for module in heads(model):
+        module.requires_grad_(True)
     return model
 
 
@@ -59,3 +64,8 @@ def wrap(model: Any, config: Any) -> Any:
         raise UnsupportedError(
             f"{type(model).__name__} cannot take {config.peft_type.value.lower()}: {reason}"
         ) from error
+
+
+def merge(model: Any) -> Any:
+    """The plain model with PEFT's adapters folded into its weights."""
+    return model.merge_and_unload()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peftadvisor.methods.base import Method
-from peftadvisor.methods.bottleneck import attach_after
+from peftadvisor.methods.bottleneck import AXES, REDUCTION, adapters, attach_after
 from peftadvisor.methods.roles import feed_forward_output
 
 
@@ -23,8 +23,13 @@ PFEIFFER = Method(
     name="pfeiffer",
     title="Pfeiffer adapters: after feed-forward",
     family="adapter",
+    year=2020,
     citation="Pfeiffer et al. 2020, arXiv 2005.00247",
-    defaults={"reduction": 16},
+    axes=AXES,
+    hyperparameters=(REDUCTION,),
     attach=attach,
+    trainable=lambda layout, settings: adapters(layout, settings["reduction"]) + layout.head,
+    quantized_base=True,
+    several=True,
     rules=("R18", "R21"),
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.methods.base import Method
+from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
 from peftadvisor.methods.peft_backed import wrap
 from peftadvisor.methods.soft_prompts import attention_heads, task_of
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -58,13 +61,44 @@ def _key_width(model: Any) -> int | None:
     return config.num_heads * config.d_kv if hasattr(config, "d_kv") else None
 
 
+def trainable(layout: Layout, settings: Settings) -> int:
+    """Keys and values, p·2e per (decoder) layer; cross-attention gets those of self-attention.
+
+    With ``projection`` an embedding of width e and two linear layers, e to e to 2eL, make them.
+    """
+    p, e = settings["virtual_tokens"], layout.key_width
+    made = 2 * e * (layout.decoder_layers or layout.layers)
+    return p * e + e * e + e + e * made + made if settings["projection"] else p * made
+
+
+def stored(layout: Layout, settings: Settings) -> int:
+    """The keys and values; what made them is not kept."""
+    return trainable(layout, {**settings, "projection": False})
+
+
 PREFIX_TUNING = Method(
     name="prefix-tuning",
     title="Prefix tuning",
     family="soft prompt",
+    year=2021,
     citation="Li and Liang 2021, arXiv 2101.00190",
-    defaults={"virtual_tokens": 30, "projection": False},
+    axes=Axes("yes", "yes", "no", "a longer input", "recalled"),
+    hyperparameters=(
+        Hyperparameter(
+            "virtual_tokens",
+            30,
+            10,
+            200,
+            rule="30; longer for harder tasks",
+            source="AdapterHub; PEFT's method comparison",
+        ),
+        Hyperparameter("projection", False, choices=(False, True)),
+    ),
     attach=attach,
+    trainable=trainable,
+    stored=stored,
+    quantized_base=True,
+    several=True,
     rules=("R12",),
     virtual_tokens="virtual_tokens",
 )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from peftadvisor.methods.base import Method
-from peftadvisor.methods.lora import DEFAULTS, attach
+from peftadvisor.methods.lora import ALL_LINEAR, AXES, attach, trainable
 
 QLORA = Method(
     name="qlora",
     title="QLoRA: nf4 base with double quantization, LoRA on all linear layers",
     family="reparametrization",
+    year=2023,
     citation="Dettmers et al. 2023, arXiv 2305.14314",
-    defaults={**DEFAULTS, "target_modules": "all-linear"},
+    axes=AXES,
+    hyperparameters=ALL_LINEAR,
     attach=attach,
+    trainable=trainable,
     rules=("R1", "R9", "R20"),
     quantization="nf4-dq",
-    mergeable=True,
+    quantized_base=True,
+    several=True,
 )

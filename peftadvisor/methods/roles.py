@@ -23,7 +23,7 @@ _BLOCKS = re.compile(r"moe|experts|mlp|feedforward|feed_forward|ffn", re.IGNOREC
 
 def is_linear(module: Any) -> bool:
     """Whether a module is a matrix product with a weight (Linear, or GPT-2's Conv1D)."""
-    return _width_out(module) is not None and getattr(module, "weight", None) is not None
+    return width_out(module) is not None and getattr(module, "weight", None) is not None
 
 
 def is_mamba(module: Any) -> bool:
@@ -58,7 +58,7 @@ def layers(model: Any) -> Iterator[Any]:
 def self_attention(layer: Any) -> Any | None:
     """The self-attention module of a layer, or None."""
     for path, module in layer.named_modules():
-        if path and _ATTENTION.search(path) and not _CROSS.search(path) and _linears(module):
+        if path and _ATTENTION.search(path) and not _CROSS.search(path) and linears(module):
             return module
     return None
 
@@ -69,12 +69,12 @@ def attention_output(layer: Any) -> Any | None:
     It is as wide as what most of its projections take in.
     """
     attention = self_attention(layer)
-    inner = _linears(attention) if attention is not None else []
-    inputs = Counter(_width_in(module) for _, module in inner)
+    inner = linears(attention) if attention is not None else []
+    inputs = Counter(width_in(module) for _, module in inner)
     outputs = [
         module
         for name, module in inner
-        if _width_out(module) == inputs.most_common(1)[0][0] and not _is_input_projection(name)
+        if width_out(module) == inputs.most_common(1)[0][0] and not _is_input_projection(name)
     ]
     return outputs[-1] if outputs else None
 
@@ -87,8 +87,8 @@ def feed_forward_projection(layer: Any, hidden_size: int) -> Any | None:
     width = width_of(layer, hidden_size)
     ends = [
         module
-        for name, module in _linears(layer)
-        if _width_out(module) == width and not _ATTENTION.search(name)
+        for name, module in linears(layer)
+        if width_out(module) == width and not _ATTENTION.search(name)
     ]
     return ends[-1] if ends else None
 
@@ -109,7 +109,22 @@ def feed_forward_output(layer: Any, hidden_size: int) -> Any | None:
 def width_of(layer: Any, hidden_size: int) -> int:
     """Width of the hidden states of a layer: what its attention puts out, else the model's."""
     end = attention_output(layer)
-    return hidden_size if end is None else _width_out(end) or hidden_size
+    return hidden_size if end is None else width_out(end) or hidden_size
+
+
+def attention_role(path: str) -> str | None:
+    """Which projection a linear layer inside of attention is: q, k, v, qkv or o; None outside."""
+    if not _ATTENTION.search(path):
+        return None
+    name = path.rpartition(".")[2]
+    if _FUSED.match(name):
+        return "qkv"
+    return next((role for role, pattern in _ROLES.items() if pattern.match(name)), "o")
+
+
+def is_cross(path: str) -> bool:
+    """Whether a path lies in attention of a decoder to its encoder."""
+    return bool(_CROSS.search(path))
 
 
 def projection_names(model: Any, roles: str) -> list[str]:
@@ -121,7 +136,7 @@ def projection_names(model: Any, roles: str) -> list[str]:
     names: dict[str, None] = {}
     for layer in layers(model):
         attention = self_attention(layer)
-        for path, _ in _linears(attention) if attention is not None else []:
+        for path, _ in linears(attention) if attention is not None else []:
             name = path.rpartition(".")[2]
             if any(pattern.match(name) for pattern in wanted):
                 names[name] = None
@@ -147,7 +162,7 @@ def norm_names(model: Any) -> list[str]:
     norms = {
         path: module
         for path, module in part.named_modules(prefix=prefix)
-        if _is_norm(module) and not path.startswith(inside)
+        if is_norm(module) and not path.startswith(inside)
     }
     others = {p.rpartition(".")[2] for p, _ in model.named_modules() if p not in norms}
     names = {path: path.rpartition(".")[2] for path in norms}
@@ -160,13 +175,15 @@ def hidden_size(model: Any) -> int:
     return int(getattr(config, "hidden_size", None) or config.d_model)
 
 
-def _is_norm(module: Any) -> bool:
+def is_norm(module: Any) -> bool:
+    """Whether a module is a normalization layer that holds weights."""
     return "norm" in type(module).__name__.lower() and any(
         True for _ in module.parameters(recurse=False)
     )
 
 
-def _linears(module: Any) -> list[tuple[str, Any]]:
+def linears(module: Any) -> list[tuple[str, Any]]:
+    """Paths and modules of all linear layers inside."""
     return [(name, child) for name, child in module.named_modules() if is_linear(child)]
 
 
@@ -175,11 +192,13 @@ def _is_input_projection(path: str) -> bool:
     return any(p.match(name) for p in (_QUERY, _KEY, _VALUE, _FUSED, _INPUT))
 
 
-def _width_in(module: Any) -> int | None:
+def width_in(module: Any) -> int | None:
+    """Input width of a linear layer."""
     return getattr(module, "in_features", None) or getattr(module, "nx", None)
 
 
-def _width_out(module: Any) -> int | None:
+def width_out(module: Any) -> int | None:
+    """Output width of a linear layer, None for another module."""
     from torch import nn
 
     if isinstance(module, nn.Linear):

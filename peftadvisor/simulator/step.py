@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from peftadvisor.methods import find_method
+from peftadvisor.methods.base import Method
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.autocast import (
     MetaAutocast,
@@ -41,6 +42,7 @@ class Prepared:
 
     model: nn.Module
     base: nn.Module
+    method: Method
     stacks: tuple[Stack, ...]
     base_parameters: frozenset[int]
 
@@ -64,7 +66,7 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
             base.enable_input_require_grads()
         chosen = find_method(method.name)
         model = chosen.attach(base, chosen.settings(method))
-    return Prepared(model, base, stacks, parameters)
+    return Prepared(model, base, chosen, stacks, parameters)
 
 
 def simulate(spec: ModelSpec, method: MethodSpec, training: TrainingSpec, device: Device) -> Trace:
@@ -111,7 +113,7 @@ class _Run:
             self._load()
             stack.enter_context(self.tracer)
             parameters = [p for p in self.model.parameters() if p.requires_grad]
-            optimizer = make_optimizer(self.training, parameters)
+            optimizer = self._optimizer(parameters)
             for micro, update in (
                 ((Segment.STEP_1,), Segment.UPDATE_1),
                 ((Segment.STEP_2, Segment.ACCUMULATE), Segment.UPDATE_2),
@@ -122,6 +124,10 @@ class _Run:
                 self._update(optimizer, parameters, update)
             self.tracer.close()
         return self._finish()
+
+    def _optimizer(self, parameters: list[Any]) -> torch.optim.Optimizer:
+        own = self.prepared.method.optimizer
+        return own(self.model, self.training) if own else make_optimizer(self.training, parameters)
 
     def _load(self) -> None:
         """Weights, adapters and buffers, in the order in which the model holds them."""
@@ -176,7 +182,11 @@ class _Run:
         tracer = self.tracer
         tracer.segment, tracer.phase, tracer.layer = segment, Phase.OPTIMIZER, NO_LAYER
         if self.training.max_grad_norm:
-            _clip([p.grad for p in parameters if p.grad is not None], self.training.max_grad_norm)
+            clip_gradients(
+                [p.grad for p in parameters if p.grad is not None], self.training.max_grad_norm
+            )
+        if self.prepared.method.before_step:
+            self.prepared.method.before_step(self.model, 0)
         optimizer.step()
         for state in optimizer.state.values():
             self._own_all(
@@ -240,7 +250,7 @@ def _vocabulary(model: Any) -> frozenset[int]:
     return frozenset(n for n in sizes if n)
 
 
-def _clip(gradients: list[torch.Tensor], max_norm: float) -> None:
+def clip_gradients(gradients: list[torch.Tensor], max_norm: float) -> None:
     """Clip by global norm with the multi-tensor kernels, as torch does on CUDA."""
     norms = torch._foreach_norm(gradients, 2.0)
     total = torch.linalg.vector_norm(torch.stack(norms))

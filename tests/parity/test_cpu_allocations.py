@@ -10,20 +10,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from peftadvisor.simulator.attention import Device
-from peftadvisor.simulator.step import _clip, simulate
-from peftadvisor.simulator.trace import Event, Segment, Trace
+from peftadvisor.simulator.conformance import simulated_peak_bytes
+from peftadvisor.simulator.step import clip_gradients, simulate
 from peftadvisor.specs import MethodSpec, TrainingSpec
 from tests.parity.tiny import CONFIGS, METHODS, RealRun, spec
 
 TOLERANCE = 0.001  # of the peak; the record holds a few hundred bytes of CPU scalars beside
-
-
-def simulated_peak_bytes(trace: Trace) -> int:
-    kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
-    size = np.asarray(trace.storage_bytes)[np.where(kind == Event.KERNEL, 0, ref)]
-    sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
-    active = np.asarray(trace.event_segment) != Segment.ACCUMULATE
-    return int(np.cumsum(sign * size * active).max())
 
 
 def measured_peak_bytes(run: RealRun) -> int:
@@ -31,8 +23,8 @@ def measured_peak_bytes(run: RealRun) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            run.step(_clip)
-            run.step(_clip)
+            run.step(clip_gradients)
+            run.step(clip_gradients)
         events = profiler.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     return static + int(np.cumsum([nbytes for _, nbytes in changes]).max())

@@ -13,7 +13,7 @@ from peftadvisor.advisor import estimate, recommend
 from peftadvisor.advisor.question import Question, Recommendation
 from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.models import find_model, model_ids
-from peftadvisor.methods import METHODS
+from peftadvisor.methods import COMMON
 from peftadvisor.simulator.library import BUNDLED
 from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
 
@@ -63,7 +63,7 @@ def test_at_least_sixty_models_are_bundled_and_answer() -> None:
 
 
 def test_t5_11b_on_40_gb_says_what_does_not_fit() -> None:
-    answer = ask("t5-11b", "a100-40g", top=len(METHODS))
+    answer = ask("t5-11b", "a100-40g", top=len(COMMON))
     full = next(r for r in answer.rejected if r.method == "full")
     # Weights, gradients and two AdamW states of 11,307,321,344 parameters in bf16: 8 bytes each.
     assert full.over_by_bytes is not None
@@ -71,11 +71,11 @@ def test_t5_11b_on_40_gb_says_what_does_not_fit() -> None:
     fits = {choice.estimate.run.method.name for choice in answer.choices}
     assert {"lora", "lora-all", "qlora", "houlsby", "ln-tuning"} <= fits
     assert {r.method for r in answer.rejected} >= {"full", "bitfit"}
-    assert len(answer.choices) + len(answer.rejected) == len(METHODS)
+    assert len(answer.choices) + len(answer.rejected) == len(COMMON)
 
 
 def test_the_best_are_worked_out_and_the_others_named() -> None:
-    best, all_of_them = (ask("t5-11b", "a100-40g", top=n) for n in (3, len(METHODS)))
+    best, all_of_them = (ask("t5-11b", "a100-40g", top=n) for n in (3, len(COMMON)))
     assert [c.estimate for c in best.choices] == [c.estimate for c in all_of_them.choices[:3]]
     ranked = tuple(c.estimate.run.method.name for c in all_of_them.choices)
     assert best.further == ranked[3:]

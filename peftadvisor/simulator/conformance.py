@@ -1,0 +1,320 @@
+"""Hold a method to what it promises, on tiny real models: counts, training, files, merging, memory.
+
+    python -m peftadvisor.simulator.conformance [NAME ...]
+
+The same checks for our methods and for those of other packages.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from peftadvisor.errors import UnsupportedError, UsageError
+from peftadvisor.methods import find_method, method_names
+from peftadvisor.methods.attached import Attached, attach
+from peftadvisor.methods.base import Method
+from peftadvisor.methods.sites import layout_of
+from peftadvisor.simulator.attention import Device
+from peftadvisor.simulator.optimizers import make_optimizer
+from peftadvisor.simulator.step import clip_gradients, prepare, trace_run
+from peftadvisor.simulator.trace import Event, Segment, Trace
+from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
+
+PEAK_TOLERANCE = 0.001
+LOGIT_TOLERANCE = 1e-4
+STEPS = 30
+RATES = (1e-3, 1e-2, 1e-1, 1.0)
+LEAST_FALL = 0.02
+TRAINING = TrainingSpec(micro_batch_size=4, seq_len=64, target_len=32, dtype="fp32")
+
+_SIZES = {"vocab_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}
+MODELS: Mapping[str, Mapping[str, Any]] = {
+    "t5": {
+        "model_type": "t5",
+        "architectures": ["T5ForConditionalGeneration"],
+        "d_model": 64,
+        "d_ff": 256,
+        "d_kv": 16,
+        "num_heads": 4,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "vocab_size": 512,
+        "dropout_rate": 0.0,
+        "decoder_start_token_id": 0,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "is_encoder_decoder": True,
+    },
+    "llama": {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        **_SIZES,
+    },
+    "bert": {
+        "model_type": "bert",
+        "architectures": ["BertForSequenceClassification"],
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "max_position_embeddings": 128,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        **_SIZES,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one method did on one model; ``failures`` is empty where it kept every promise.
+
+    ``refused`` says why the model cannot take the method; then nothing else is known.
+    """
+
+    method: str
+    model: str
+    trained: int = 0
+    loss_fall: float = 0.0
+    peak_error: float = 0.0
+    merged: str = "-"
+    refused: str = ""
+    failures: tuple[str, ...] = ()
+
+
+def check(method: Method, model: str) -> Outcome:
+    """All checks of one method on one of MODELS."""
+    run = _Run(method, model)
+    try:
+        run.attached()
+    except UnsupportedError as error:
+        return Outcome(method.name, model, refused=str(error))
+    trained, counts = run.counts()
+    fall, stray = run.training()
+    off = run.peak_error()
+    merged = run.merging() if method.merge else "-"
+    failures = [*counts, *stray, *run.files()]
+    if fall < LEAST_FALL:
+        failures.append(f"loss fell by {fall:.1%} in {STEPS} steps")
+    if abs(off) > PEAK_TOLERANCE:
+        failures.append(f"simulated peak is {off:+.2%} off")
+    if merged not in ("-", "yes"):
+        failures.append(f"merged logits differ by {merged}")
+    return Outcome(method.name, model, trained, fall, off, merged, "", tuple(failures))
+
+
+class _Run:
+    """One method on one tiny model, on real CPU tensors with random weights, and simulated."""
+
+    def __init__(self, method: Method, model: str) -> None:
+        self.method = method
+        self.config = MODELS[model]
+        self.settings = method.settings(MethodSpec(name=method.name))
+
+    def base(self) -> Any:
+        """The same random model at every call."""
+        import transformers
+
+        raw = dict(self.config)
+        config = transformers.AutoConfig.for_model(raw.pop("model_type"), **raw)
+        config.use_cache = False
+        torch.manual_seed(0)
+        cls = getattr(transformers, self.config["architectures"][0])
+        return cls._from_config(
+            config, dtype=torch.float32, attn_implementation=TRAINING.attention
+        ).train()
+
+    def attached(self, seed: int = 1) -> Attached:
+        """The method attached to it, its own random start by ``seed``."""
+        model = self.base()
+        torch.manual_seed(seed)
+        return attach(self.method, model, self.settings)
+
+    def batch(self) -> dict[str, torch.Tensor]:
+        """One fixed batch of random tokens, of four kinds: what comes is soon learned."""
+        t = TRAINING
+        torch.manual_seed(2)
+        ids = torch.randint(2, 6, (t.micro_batch_size, t.seq_len))
+        kind = self.config["model_type"]
+        labels = {"t5": ids[:, : t.target_len], "llama": ids, "bert": ids[:, 0] % 2}[kind]
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels.clone()}
+
+    def counts(self) -> tuple[int, list[str]]:
+        """Trained parameters, and where formula, real module and simulation disagree."""
+        formula = self.method.trainable(layout_of(self.base()), self.settings)
+        real = self.attached().trained
+        simulated = sum(trained for _, trained, _ in self.trace().parameters_by_tag.values())
+        if formula == real == simulated:
+            return real, []
+        return real, [f"trained: formula {formula}, attached {real}, simulated {simulated}"]
+
+    def training(self) -> tuple[float, list[str]]:
+        """How far the loss falls, at the first of a few learning rates at which it does.
+
+        Also what changed that should not have.
+        """
+        fall, stray = 0.0, []
+        for rate in RATES:
+            attached = self.attached()
+            named = attached.model.named_parameters()
+            frozen = {n: p.clone() for n, p in named if not p.requires_grad}
+            losses = self.train(attached, rate)
+            fall = 1 - losses[-1] / losses[0] if np.isfinite(losses[-1]) else -1.0
+            now = dict(attached.model.named_parameters())
+            stray = [f"{n} changed" for n, p in frozen.items() if not torch.equal(p, now[n])][:1]
+            if stray or fall >= LEAST_FALL:
+                break
+        return fall, stray
+
+    def train(self, attached: Attached, rate: float, steps: int = STEPS) -> list[float]:
+        """Losses of a few steps on one batch."""
+        optimizer = self.optimizer(attached)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        losses = []
+        for step in range(steps):
+            loss = attached.model(**self.batch()).loss
+            loss.backward()
+            if self.method.before_step:
+                self.method.before_step(attached.model, step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(float(loss.detach()))
+        return losses
+
+    def optimizer(self, attached: Attached) -> Any:
+        """The method's own optimizer, or AdamW."""
+        if self.method.optimizer:
+            return self.method.optimizer(attached.model, TRAINING)
+        parameters = [p for p in attached.model.parameters() if p.requires_grad]
+        return make_optimizer(TRAINING, parameters)
+
+    def files(self) -> Iterator[str]:
+        """Complaints if a saved and loaded method computes anything else."""
+        first = self.attached()
+        self.train(first, 1e-3, steps=2)
+        second = self.attached(seed=7)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "adapter.safetensors"
+            first.save(path)
+            second.load(path)
+        apart = self.distance(first.model, second.model)
+        if apart != 0:
+            yield f"logits differ by {apart:.1e} after saving and loading"
+
+    def merging(self) -> str:
+        """Whether the merged model computes the same: yes, or the largest difference."""
+        attached = self.attached()
+        self.train(attached, 1e-3, steps=2)
+        before = self.logits(attached.model)
+        merged = attached.merge()
+        apart = float((self.logits(merged) - before).abs().max())
+        return "yes" if apart <= LOGIT_TOLERANCE else f"{apart:.1e}"
+
+    def distance(self, one: nn.Module, other: nn.Module) -> float:
+        """Largest difference of two models' logits."""
+        return float((self.logits(one) - self.logits(other)).abs().max())
+
+    def logits(self, model: nn.Module) -> torch.Tensor:
+        """The model's logits of the batch, dropout off."""
+        model.eval()
+        with torch.no_grad():
+            return model(**self.batch()).logits
+
+    def trace(self) -> Trace:
+        """The same run, simulated."""
+        spec = ModelSpec(
+            id=str(self.config["model_type"]),
+            config=self.config,
+            config_key="tiny",
+            parameters=None,
+            checkpoint_parameters=None,
+            provenance="made for a check",
+        )
+        prepared = prepare(spec, MethodSpec(name=self.method.name), TRAINING)
+        return trace_run(prepared, TRAINING, Device(None))
+
+    def peak_error(self) -> float:
+        """Simulated peak over the CPU profiler's record of every allocation, minus 1."""
+        return simulated_peak_bytes(self.trace()) / self.measured_peak_bytes() - 1
+
+    def measured_peak_bytes(self) -> int:
+        """Most bytes held in two steps, by the CPU profiler's record."""
+        attached = self.attached()
+        parameters = [p for p in attached.model.parameters() if p.requires_grad]
+        optimizer = self.optimizer(attached)
+        batch = self.batch()
+
+        def forward_backward() -> None:
+            held = {name: tensor.clone() for name, tensor in batch.items()}
+            out = attached.model(**held)
+            torch.autograd.backward([out.loss])
+
+        def step() -> None:
+            forward_backward()
+            clip_gradients([p.grad for p in parameters if p.grad is not None], 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        tensors = [*attached.model.parameters(), *attached.model.buffers()]
+        static = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            step()
+            step()
+        events = profiler.profiler.kineto_results.events()
+        changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+        return sum(static.values()) + int(np.cumsum([nbytes for _, nbytes in changes]).max())
+
+
+def simulated_peak_bytes(trace: Trace) -> int:
+    """Most bytes held in two steps of a simulated run, unrounded."""
+    kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
+    size = np.asarray(trace.storage_bytes)[np.where(kind == Event.KERNEL, 0, ref)]
+    sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
+    active = np.asarray(trace.event_segment) != Segment.ACCUMULATE
+    return int(np.cumsum(sign * size * active).max())
+
+
+def main(names: list[str]) -> int:
+    """Print one line per method and model; 1 if any broke a promise."""
+    broken = 0
+    for name in names or method_names():
+        for model in MODELS:
+            try:
+                outcome = check(find_method(name), model)
+            except UsageError as error:
+                outcome = Outcome(name, model, refused=str(error))
+            broken += bool(outcome.failures)
+            print(line(outcome), flush=True)
+    return 1 if broken else 0
+
+
+def line(outcome: Outcome) -> str:
+    """One row of the table."""
+    start = f"{outcome.method:20} {outcome.model:6}"
+    if outcome.refused:
+        return f"{start} refused: {outcome.refused[:90]}"
+    verdict = "; ".join(outcome.failures) or "ok"
+    return (
+        f"{start} trained {outcome.trained:>9,}  loss -{outcome.loss_fall:6.1%}  "
+        f"peak {outcome.peak_error:+.3%}  merged {outcome.merged:4} {verdict}"
+    )
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    sys.exit(main(sys.argv[1:]))
