@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from peftadvisor.cli import options
-from peftadvisor.cli.listings import KINDS, matching
+from peftadvisor.cli.listings import KINDS, matching, method_sheet
 from peftadvisor.cli.output import check_writable, emit, note
 
 
@@ -14,8 +14,16 @@ from peftadvisor.cli.output import check_writable, emit, note
 @click.argument("filter_", metavar="[FILTER]", default="")
 @options.output
 def command(kind: str, filter_: str, fmt: str, out: str | None) -> None:
-    """Show the models, gpus, methods or prices; FILTER keeps the rows that hold this text."""
+    """Show the models, gpus, methods or prices; FILTER keeps the rows that hold this text.
+
+    The full name of a method shows that method with all its hyperparameters.
+    """
+    from peftadvisor.methods import method_names
+
     check_writable(out)
+    if kind == "methods" and filter_ in method_names():
+        emit(method_sheet(filter_), fmt, out)
+        return
     listing = matching(KINDS[kind](), filter_)
     emit(listing, fmt, out)
     if not listing.rows:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
-from peftadvisor.report import Listing
+from peftadvisor.report import Listing, Sheet
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.base import Method
 
 
 def _models() -> Listing:
@@ -51,25 +55,64 @@ def _methods() -> Listing:
     return Listing(
         kind="methods",
         columns=("name", "title", "family", "year", "citation"),
-        rows=tuple(
-            {
-                "name": method.name,
-                "title": method.title,
-                "family": method.family,
-                "year": method.year,
-                "citation": method.citation,
-                "axes": asdict(method.axes),
-                "hyperparameters": [asdict(parameter) for parameter in method.hyperparameters],
-                "quantization": method.quantization,
-                "mergeable": method.mergeable,
-                "several_at_once": method.several,
-                "quantized_base": method.quantized_base,
-                "rules": list(method.rules),
-                "unavailable": method.unavailable,
-            }
-            for method in map(find_method, method_names())
-        ),
+        rows=tuple(_method(find_method(name)) for name in method_names()),
     )
+
+
+def _method(method: Method) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "title": method.title,
+        "family": method.family,
+        "year": method.year,
+        "citation": method.citation,
+        "axes": asdict(method.axes),
+        "hyperparameters": [asdict(parameter) for parameter in method.hyperparameters],
+        "quantization": method.quantization,
+        "mergeable": method.mergeable,
+        "several_at_once": method.several,
+        "quantized_base": method.quantized_base,
+        "rules": list(method.rules),
+        "unavailable": method.unavailable,
+    }
+
+
+def method_sheet(name: str) -> Sheet:
+    """All that is known of one method.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    from peftadvisor.data.recommendations import load_recommendations
+    from peftadvisor.methods import find_method
+
+    method, known = find_method(name), load_recommendations()
+    axes = method.axes
+    facts = {
+        "Family": f"{method.family}, {method.year}",
+        "Source": method.citation,
+        "Storage": f"few parameters to keep: {axes.storage}",
+        "Memory": f"less than full fine-tuning: {axes.memory}",
+        "Backward": f"spares the backbone: {axes.backprop}",
+        "Inference": f"added: {axes.inference} (these four: {axes.confidence})",
+        "Merging": "into the weights" if method.mergeable else "no",
+        "Several": f"adapters at once: {_yes(method.several)}",
+        "Quantized": f"base: {method.quantization or _yes(method.quantized_base)}",
+        "Advice": "\n".join(f"{r}: {known[r].statement}" for r in method.rules if r in known),
+        "Not here": method.unavailable,
+    }
+    table = Listing(
+        kind="hyperparameters",
+        columns=("name", "default", "low", "high", "rule", "source"),
+        rows=tuple(asdict(parameter) for parameter in method.hyperparameters),
+    )
+    return Sheet(
+        title=f"{method.name}: {method.title}", facts=facts, table=table, data=_method(method)
+    )
+
+
+def _yes(fact: bool) -> str:
+    return "yes" if fact else "no"
 
 
 def _prices() -> Listing:

@@ -51,3 +51,41 @@ def _run(row: Mapping[str, str]) -> MeasuredRun:
         peak_reserved_bytes=int(row["peak_reserved_bytes"]),
         source=f"{row['source']} @ {row['commit'][:10]}",
     )
+
+
+COUNTS = Path(__file__).resolve().parent / "measured" / "logged_parameter_counts.csv"
+_COUNT_COLUMNS = ("model", "method", "logged_as", "printed", "trained", "base", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedCount:
+    """Trained parameters that a published run logged, printed to seven digits.
+
+    ``base`` are the model's own parameters, ``logged_as`` the method's name there.
+    """
+
+    model: str
+    method: str
+    logged_as: str
+    printed: str
+    trained: int
+    base: int
+
+
+def logged_counts() -> tuple[LoggedCount, ...]:
+    """The 45 logged counts of fifteen methods on T5-large, T5-3B and T5-11B.
+
+    Raises:
+        UsageError: the bundled table is damaged.
+    """
+    return tuple(
+        LoggedCount(
+            model=row.cells["model"],
+            method=row.cells["method"],
+            logged_as=row.cells["logged_as"],
+            printed=row.cells["printed"],
+            trained=row.integer("trained"),
+            base=row.integer("base"),
+        )
+        for row in read_table(COUNTS, _COUNT_COLUMNS)
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from peftadvisor.report.values import Listing, Page, Value
+from peftadvisor.report.values import Listing, Page, Sheet, Value
 
-__all__ = ["RENDERERS", "Listing", "Page", "Renderer", "Value"]
+__all__ = ["RENDERERS", "Listing", "Page", "Renderer", "Sheet", "Value"]
 
 Renderer = Callable[[Value, Page], str]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -123,9 +123,6 @@ def _bar(held: Sequence[tuple[str, int]], usable: int, width: int) -> Text:
 
 def facts(estimate: Estimate, because: Sequence[str] = ()) -> Table:
     """Parameters, FLOPs, time, cost, quality, reasons and provenance, one row each."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    column(table, "label")
-    column(table, "text", grow=True)
     provenance = estimate.provenance
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     rows = [
@@ -142,6 +139,14 @@ def facts(estimate: Estimate, because: Sequence[str] = ()) -> Table:
             f"{provenance.calibration}; {versions}",
         ),
     ]
+    return labelled(rows)
+
+
+def labelled(rows: Iterable[tuple[str, str]]) -> Table:
+    """Texts beside their labels; empty ones are left out."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    column(table, "label")
+    column(table, "text", grow=True)
     for label, text in rows:
         if text:
             cell = "\n".join(plain(line) for line in text.split("\n"))

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from peftadvisor.profiles import Estimate
 from peftadvisor.report.canvas import Canvas, column, plain
-from peftadvisor.report.sections import facts, memory, run_line, settings_line, verdict
-from peftadvisor.report.values import Listing, Page, Value
+from peftadvisor.report.sections import facts, labelled, memory, run_line, settings_line, verdict
+from peftadvisor.report.values import Listing, Page, Sheet, Value
 from peftadvisor.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def render(value: Value, page: Page) -> str:
         return render_estimate(value, page.width, page.color)
     if isinstance(value, Listing):
         return render_list(value, page.width, page.color)
+    if isinstance(value, Sheet):
+        return render_sheet(value, page.width, page.color)
     return render_recommendation(value, page.width, page.color)
 
 
@@ -69,6 +71,21 @@ def render_recommendation(recommendation: Recommendation, width: int, color: boo
 def render_list(listing: Listing, width: int, color: bool) -> str:
     """A catalog as a table; on a narrow page the last columns go."""
     canvas = Canvas(width, color)
+    canvas.add(_rows(listing, width))
+    return canvas.text()
+
+
+def render_sheet(sheet: Sheet, width: int, color: bool) -> str:
+    """One thing: its title, its facts, and its table where it has one."""
+    canvas = Canvas(width, color)
+    canvas.add(Text(plain(sheet.title), style="bold"))
+    canvas.add(labelled(sheet.facts.items()))
+    if sheet.table.rows:
+        canvas.section(sheet.table.kind.capitalize(), _rows(sheet.table, width))
+    return canvas.text()
+
+
+def _rows(listing: Listing, width: int) -> Table:
     names = listing.columns if width >= 100 else listing.columns[: max(3, width // 20)]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in names:
@@ -77,8 +94,7 @@ def render_list(listing: Listing, width: int, color: bool) -> str:
         column(table, head, right=numeric, grow=not numeric)
     for row in listing.rows:
         table.add_row(*(_cell(name, row[name]) for name in names))
-    canvas.add(table)
-    return canvas.text()
+    return table
 
 
 def _cell(name: str, value: Any) -> Text:

@@ -33,4 +33,18 @@ class Listing:
         return {"schema_version": SCHEMA_VERSION, self.kind: [dict(row) for row in self.rows]}
 
 
-Value: TypeAlias = "Estimate | Listing | Recommendation"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """All that is known of one thing: ``data`` is the whole, text shows facts and a table."""
+
+    title: str
+    facts: Mapping[str, str]
+    table: Listing
+    data: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"schema_version": SCHEMA_VERSION, **self.data}
+
+
+Value: TypeAlias = "Estimate | Listing | Recommendation | Sheet"

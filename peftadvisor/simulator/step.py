@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -82,10 +82,10 @@ def trace_run(prepared: Prepared, training: TrainingSpec, device: Device) -> Tra
     """Trace two optimizer steps of a prepared model; it can be traced again afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _Run(prepared, training, device).trace()
+        return Run(prepared, training, device).trace()
 
 
-class _Run:
+class Run:
     """One traced run."""
 
     def __init__(self, prepared: Prepared, training: TrainingSpec, device: Device) -> None:
@@ -102,16 +102,8 @@ class _Run:
         )
 
     def trace(self) -> Trace:
-        with ExitStack() as stack:
-            stack.enter_context(device_kernels(self.device))
-            stack.enter_context(missing_kernels())
-            stack.enter_context(patch("torch.autocast", MetaAutocast))
-            if self.training.amp:
-                stack.enter_context(autocast_kernels(self.casts))
-            for hook in self._layer_hooks():
-                stack.callback(hook.remove)
-            self._load()
-            stack.enter_context(self.tracer)
+        """Trace two optimizer steps, the second with a further micro-batch."""
+        with self.watched():
             parameters = [p for p in self.model.parameters() if p.requires_grad]
             optimizer = self._optimizer(parameters)
             for micro, update in (
@@ -122,8 +114,23 @@ class _Run:
                     self._micro_batch(segment)
                 self._own_all((p.grad for p in parameters), Owner.GRADIENT)
                 self._update(optimizer, parameters, update)
-            self.tracer.close()
         return self._finish()
+
+    @contextmanager
+    def watched(self) -> Iterator[Tracer]:
+        """Load the model and trace what is run inside, with the device's kernels."""
+        with ExitStack() as stack:
+            stack.enter_context(device_kernels(self.device))
+            stack.enter_context(missing_kernels())
+            stack.enter_context(patch("torch.autocast", MetaAutocast))
+            if self.training.amp:
+                stack.enter_context(autocast_kernels(self.casts))
+            for hook in self._layer_hooks():
+                stack.callback(hook.remove)
+            self._load()
+            stack.enter_context(self.tracer)
+            yield self.tracer
+            self.tracer.close()
 
     def _optimizer(self, parameters: list[Any]) -> torch.optim.Optimizer:
         own = self.prepared.method.optimizer
