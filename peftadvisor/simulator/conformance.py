@@ -97,7 +97,7 @@ class Outcome:
 
 def check(method: Method, model: str) -> Outcome:
     """All checks of one method on one of MODELS."""
-    run = _Run(method, model)
+    run = ModelRun(method, model)
     try:
         run.attached()
     except UnsupportedError as error:
@@ -116,7 +116,7 @@ def check(method: Method, model: str) -> Outcome:
     return Outcome(method.name, model, trained, fall, off, merged, "", tuple(failures))
 
 
-class _Run:
+class ModelRun:
     """One method on one tiny model, on real CPU tensors with random weights, and simulated."""
 
     def __init__(self, method: Method, model: str) -> None:
@@ -234,9 +234,9 @@ class _Run:
         with torch.no_grad():
             return model(**self.batch()).logits
 
-    def trace(self) -> Trace:
-        """The same run, simulated."""
-        spec = ModelSpec(
+    def spec(self) -> ModelSpec:
+        """The model as the simulator takes it."""
+        return ModelSpec(
             id=str(self.config["model_type"]),
             config=self.config,
             config_key="tiny",
@@ -244,7 +244,10 @@ class _Run:
             checkpoint_parameters=None,
             provenance="made for a check",
         )
-        prepared = prepare(spec, MethodSpec(name=self.method.name), TRAINING)
+
+    def trace(self) -> Trace:
+        """The same run, simulated."""
+        prepared = prepare(self.spec(), MethodSpec(name=self.method.name), TRAINING)
         return trace_run(prepared, TRAINING, Device(None))
 
     def peak_error(self) -> float:

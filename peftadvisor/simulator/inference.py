@@ -7,6 +7,7 @@ grows by the library's own code. Sampling, beams and static caches are left out.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -43,27 +44,28 @@ class _Inference(Run):
             del out
             if new_tokens and caches:
                 tracer.segment, tracer.layer = Segment.STEP_2, NO_LAYER
-                self._generate(batch, new_tokens)
+                generate(self.model, self.prepared.base, batch, new_tokens)
         return self._finish()
 
-    def _generate(self, batch: dict[str, Any], new_tokens: int) -> None:
-        base: Any = self.prepared.base
-        config = base.config
-        given = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        if config.is_encoder_decoder:
-            encoded = base.get_encoder()(given["input_ids"], attention_mask=given.get("attention_mask"))
-            first = given["input_ids"].new_zeros(len(given["input_ids"]), 1)
-            given = {
-                "encoder_outputs": encoded,
-                "attention_mask": given.get("attention_mask"),
-                "decoder_input_ids": first,
-            }
-        out = self.model(**given, use_cache=True)
-        name = "decoder_input_ids" if config.is_encoder_decoder else "input_ids"
-        for _ in range(new_tokens - 1):
-            given[name] = out.logits[:, -1:].argmax(-1)
-            if name == "input_ids" and "attention_mask" in given:
-                ones = given["attention_mask"].new_ones(len(given[name]), 1)
-                given["attention_mask"] = torch.cat([given["attention_mask"], ones], dim=1)
-            given["past_key_values"] = out.past_key_values
-            out = self.model(**given, use_cache=True)
+
+def generate(model: Any, base: Any, batch: Mapping[str, torch.Tensor], new_tokens: int) -> None:
+    """Greedy generation: the prompt at once, then token by token on the growing cache.
+
+    ``base`` is the transformers model inside of ``model``; ``batch`` holds ids and mask [b, s].
+    """
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    name = "input_ids"
+    if base.config.is_encoder_decoder:
+        name = "decoder_input_ids"
+        encoded = base.get_encoder()(ids, attention_mask=mask)
+        start = ids.new_zeros(len(ids), 1)
+        given = {"encoder_outputs": encoded, "attention_mask": mask, name: start}
+    out = model(**given, use_cache=True)
+    for _ in range(new_tokens - 1):
+        given[name] = out.logits[:, -1:].argmax(-1)
+        if name == "input_ids":
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            given["attention_mask"] = mask
+        given["past_key_values"] = out.past_key_values
+        out = model(**given, use_cache=True)

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
+from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods import find_method
 from peftadvisor.methods.base import Method
 from peftadvisor.simulator.attention import Device
@@ -53,6 +54,13 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
     Raises:
         UsageError: the model or the combination cannot be built.
     """
+    chosen = find_method(method.name)
+    settings = chosen.settings(method)
+    if training.quantization != "none" and not chosen.quantized_base:
+        raise UnsupportedError(
+            f"{chosen.name} does not work on a quantized base; leave --quantization out, or use "
+            "qlora"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         base: Any = build_model(spec, training)
@@ -64,8 +72,7 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
             reentrant = training.gradient_checkpointing == "reentrant"
             base.gradient_checkpointing_enable({"use_reentrant": reentrant})
             base.enable_input_require_grads()
-        chosen = find_method(method.name)
-        model = chosen.attach(base, chosen.settings(method))
+        model = chosen.attach(base, settings)
     return Prepared(model, base, chosen, stacks, parameters)
 
 
