@@ -17,6 +17,9 @@ Family = Literal[
 ]
 YesNo = Literal["yes", "no", "maybe"]
 Settings = Mapping[str, Any]
+MakeOptimizer = Callable[[list[Any]], Any]
+"""Makes the optimizer that the user chose over parameters or parameter groups."""
+
 Attach = Callable[[Any, Settings], Any]
 
 
@@ -61,10 +64,10 @@ class Method:
     ``requires_grad`` set on exactly what is trained, and returns the model to call. Models may
     be on the meta device. ``trainable(layout, settings)`` is the number of trained parameters as
     a formula, ``stored`` of those kept afterwards where that differs. ``merge(model)`` returns
-    the plain model that computes the same. ``optimizer(model, training)`` makes the
-    method's own optimizer; ``before_step(model, step)`` is called before each update.
-    ``virtual_tokens`` names the setting by which sequences get longer. ``unavailable`` says why
-    a method that is listed cannot be run, and what it would need.
+    the plain model that computes the same. ``optimizer(model, make)`` is the method's own
+    optimizer, made of the user's by ``make(parameters)`` or another; ``before_step(model, step)``
+    is called before each update. ``virtual_tokens`` names the setting by which sequences get
+    longer. ``unavailable`` says why a method that is listed cannot be run, and what it would need.
     """
 
     name: str
@@ -78,7 +81,7 @@ class Method:
     stored: Callable[[Layout, Settings], int] | None = field(default=None, repr=False)
     hyperparameters: tuple[Hyperparameter, ...] = ()
     merge: Callable[[Any], Any] | None = field(default=None, repr=False)
-    optimizer: Callable[..., Any] | None = field(default=None, repr=False)
+    optimizer: Callable[[Any, MakeOptimizer], Any] | None = field(default=None, repr=False)
     before_step: Callable[[Any, int], None] | None = field(default=None, repr=False)
     rules: tuple[str, ...] = ()
     quantization: Quantization | None = None

@@ -19,11 +19,21 @@ QUERY_VALUE = "q v qkv"
 CITATION = "Hu et al. 2021, arXiv 2106.09685"
 
 
-def attach(model: Any, settings: Mapping[str, Any]) -> Any:
+def attach(model: Any, settings: Mapping[str, Any], **options: Any) -> Any:
     """Wrap the model by PEFT's LoRA; adapters of a 16-bit base are fp32, as PEFT makes them.
 
     ``target_modules`` None takes PEFT's table (query and value), else finds them by role. A
-    quantized base says by ``lora_layers`` how its layers are wrapped.
+    quantized base says by ``lora_layers`` how its layers are wrapped. ``options`` are further
+    fields of PEFT's LoraConfig, for variants of LoRA.
+    """
+    return wrap(model, lora_config(model, settings, **options))
+
+
+def lora_config(model: Any, settings: Mapping[str, Any], **options: Any) -> Any:
+    """PEFT's LoraConfig for ``attach``.
+
+    Raises:
+        UnsupportedError: no target modules are named, and the model has no such projections.
     """
     from peft import LoraConfig
 
@@ -34,16 +44,17 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
         lora_dropout=settings["dropout"],
         use_dora=settings.get("use_dora", False),
         target_modules=settings["target_modules"] or query_value_targets(model),
-        exclude_modules=_refused_modules(model),
+        exclude_modules=refused_modules(model),
         bias="none",
+        **options,
     )
     custom = getattr(model, "lora_layers", None)
     if custom:
         config._register_custom_module(custom)
-    return wrap(model, config)
+    return config
 
 
-def _refused_modules(model: Any) -> list[str] | None:
+def refused_modules(model: Any) -> list[str] | None:
     """Names that must not be wrapped, or None.
 
     PEFT refuses some in models with Mamba layers, whose kernels read the weights; and a router

@@ -69,3 +69,18 @@ def wrap(model: Any, config: Any) -> Any:
 def merge(model: Any) -> Any:
     """The plain model with PEFT's adapters folded into its weights."""
     return model.merge_and_unload()
+
+
+def adapt(model: Any, config_class: str, target_modules: Any, **fields: Any) -> Any:
+    """Wrap the model by a PEFT tuner on these modules; None stands for query and value.
+
+    Raises:
+        UnsupportedError: PEFT refuses the combination, or there are no such modules.
+    """
+    import peft
+
+    from peftadvisor.methods.lora import query_value_targets
+
+    targets = target_modules or query_value_targets(model)
+    config = getattr(peft, config_class)
+    return wrap(model, config(task_type=task_type(model), target_modules=targets, **fields))

@@ -6,6 +6,7 @@ formulas of trained parameters are written in. Letters there: d hidden size, L l
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -187,3 +188,13 @@ def _feed_forward_role(path: str, module: Any, size: int) -> Role:
     if width_in(module) != size:
         return "other"
     return "gate" if "gate" in path.rpartition(".")[2] else "up"
+
+
+def common_divisor(layout: Layout, named: Any, largest: int) -> int:
+    """The largest number up to ``largest`` that divides the widths of all these layers.
+
+    For methods that cut layers into blocks; ``named`` as in ``Layout.targets``, None: q and v.
+    """
+    chosen = layout.targets(named, "q v qkv")
+    widths = math.gcd(*(width for x in chosen for width in (x.inputs, x.outputs)))
+    return max((n for n in range(1, largest + 1) if widths % n == 0), default=1)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -140,8 +141,8 @@ class Run:
             self.tracer.close()
 
     def _optimizer(self, parameters: list[Any]) -> torch.optim.Optimizer:
-        own = self.prepared.method.optimizer
-        return own(self.model, self.training) if own else make_optimizer(self.training, parameters)
+        own, make = self.prepared.method.optimizer, partial(make_optimizer, self.training)
+        return own(self.model, make) if own else make(parameters)
 
     def _load(self) -> None:
         """Weights, adapters and buffers, in the order in which the model holds them."""
