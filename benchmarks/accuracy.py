@@ -14,7 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from peftadvisor.cuda.allocator import replay
-from peftadvisor.data.measured_runs import L40S_LONGEST_BATCH_TOKENS, MeasuredRun, l40s_runs
+from peftadvisor.data.measured_runs import (
+    L40S_LONGEST_BATCH_TOKENS,
+    LEFT_ON_CPU_BYTES,
+    MeasuredRun,
+    l40s_runs,
+)
 from peftadvisor.data.models import find_model
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.step import prepare, trace_run
@@ -33,7 +38,8 @@ def reserved_bytes(run: MeasuredRun, lengths: list[int]) -> list[int]:
         trace_run(prepared, dataclasses.replace(training, seq_len=n), Device((8, 9)))
         for n in lengths
     )
-    return [replay(*replay_events(trace)).reserved_peak_bytes for trace in traces]
+    elsewhere = LEFT_ON_CPU_BYTES.get(run.method.name, 0)
+    return [replay(*replay_events(trace)).reserved_peak_bytes - elsewhere for trace in traces]
 
 
 def table(lengths: list[int]) -> Iterator[str]:

@@ -15,6 +15,14 @@ L40S = Path(__file__).resolve().parent / "measured" / "peft_metamath_l40s.csv"
 L40S_LONGEST_BATCH_TOKENS = 672
 """Length of the longest padded batch, read off all rows together; the source does not say it."""
 
+LEFT_ON_CPU_BYTES = {"boft": 2 * 28 * 3072**2 * 4}
+"""What PEFT left on the CPU in these runs and the simulation puts on the GPU.
+
+BOFT's permutation matrices (fp32, as wide as the hidden states, one for each of the 56 adapted
+layers) are buffers made after the base model was loaded to the GPU, and PEFT moves parameters
+only. ``model.to(device)``, as the Trainer calls it, would bring them over.
+"""
+
 _COLUMNS = ("row_id", "source", "commit", "model", "method", "settings", "peak_reserved_bytes")
 
 

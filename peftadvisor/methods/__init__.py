@@ -63,6 +63,9 @@ _FILES: Mapping[str, str] = {
     "ssb": "subspace_scaling",
     "galore": "galore",
     "apollo": "apollo",
+    "intrinsic-said": "intrinsic_said",
+    "lorta": "lorta",
+    "loretta-rep": "loretta_rep",
 }
 """Which file each method lives in."""
 

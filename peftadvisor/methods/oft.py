@@ -19,15 +19,21 @@ def attach(model: Any, settings: Settings) -> Any:
     Raises:
         UnsupportedError: PEFT refuses the model, or it has no such projections.
     """
-    block = common_divisor(layout_of(model), settings["target_modules"], settings["block_size"])
+    block = block_size(layout_of(model), settings)
     return adapt(model, "OFTConfig", settings["target_modules"], r=0, oft_block_size=block)
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
     """Blocks of size b, each a skew matrix: i / b · b·(b - 1) / 2."""
-    block = common_divisor(layout, settings["target_modules"], settings["block_size"])
+    block = block_size(layout, settings)
     chosen = layout.targets(settings["target_modules"], QUERY_VALUE)
     return layout.head + sum(x.inputs * (block - 1) // 2 for x in chosen)
+
+
+def block_size(layout: Layout, settings: Settings) -> int:
+    """The largest size, up to the one set, that divides the inputs of all adapted layers."""
+    wanted, named = settings["block_size"], settings["target_modules"]
+    return common_divisor(layout, named, wanted, outputs=False)
 
 
 OFT = Method(

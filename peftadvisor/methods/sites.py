@@ -190,11 +190,13 @@ def _feed_forward_role(path: str, module: Any, size: int) -> Role:
     return "gate" if "gate" in path.rpartition(".")[2] else "up"
 
 
-def common_divisor(layout: Layout, named: Any, largest: int) -> int:
+def common_divisor(layout: Layout, named: Any, largest: int, *, outputs: bool = True) -> int:
     """The largest number up to ``largest`` that divides the widths of all these layers.
 
-    For methods that cut layers into blocks; ``named`` as in ``Layout.targets``, None: q and v.
+    For methods that cut layers into blocks: inputs, and ``outputs`` if they are cut as well.
+    ``named`` as in ``Layout.targets``, None: query and value.
     """
     chosen = layout.targets(named, "q v qkv")
-    widths = math.gcd(*(width for x in chosen for width in (x.inputs, x.outputs)))
-    return max((n for n in range(1, largest + 1) if widths % n == 0), default=1)
+    widths = [x.inputs for x in chosen] + [x.outputs for x in chosen if outputs]
+    common = math.gcd(*widths)
+    return max((n for n in range(1, largest + 1) if common % n == 0), default=1)
