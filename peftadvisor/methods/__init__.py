@@ -66,6 +66,9 @@ _FILES: Mapping[str, str] = {
     "intrinsic-said": "intrinsic_said",
     "lorta": "lorta",
     "loretta-rep": "loretta_rep",
+    "ladder-side": "ladder_side",
+    "attention-fusion": "attention_fusion",
+    "lets": "lets",
 }
 """Which file each method lives in."""
 

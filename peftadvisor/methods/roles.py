@@ -41,8 +41,8 @@ def language_part(model: Any) -> tuple[str, Any]:
     return next(inside, ("", model))
 
 
-def layers(model: Any) -> Iterator[Any]:
-    """Every layer of the outermost lists of modules that hold attention, in order."""
+def stacks(model: Any) -> Iterator[Any]:
+    """The outermost lists of modules that hold attention: one, or an encoder's and a decoder's."""
     from torch import nn
 
     found: list[str] = []
@@ -52,7 +52,13 @@ def layers(model: Any) -> Iterator[Any]:
             continue
         if any(_ATTENTION.search(name) for name, _ in module.named_modules()):
             found.append(path)
-            yield from module
+            yield module
+
+
+def layers(model: Any) -> Iterator[Any]:
+    """Every layer of all stacks, in order."""
+    for stack in stacks(model):
+        yield from stack
 
 
 def self_attention(layer: Any) -> Any | None:
