@@ -69,6 +69,15 @@ _FILES: Mapping[str, str] = {
     "ladder-side": "ladder_side",
     "attention-fusion": "attention_fusion",
     "lets": "lets",
+    "vb-lora": "vb_lora",
+    "waveft": "waveft",
+    "unilora": "unilora",
+    "psoft": "psoft",
+    "lily": "lily",
+    "osf": "osf",
+    "krona": "krona",
+    "poly": "poly",
+    "adamss": "adamss",
 }
 """Which file each method lives in."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 from peftadvisor.errors import UnsupportedError
 
@@ -57,13 +58,20 @@ def wrap(model: Any, config: Any) -> Any:
 
     device = next(model.parameters()).device
     try:
-        with torch.device(device):
+        with torch.device(device), shapes_only():
             return get_peft_model(model, config)
     except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UnsupportedError(
             f"{type(model).__name__} cannot take {config.peft_type.value.lower()}: {reason}"
         ) from error
+
+
+def shapes_only() -> AbstractContextManager[None]:
+    """Where a size depends on values, as that of a mask's indices, take all for nonzero on meta."""
+    from torch.fx.experimental import _config
+
+    return cast(AbstractContextManager[None], _config.patch(meta_nonzero_assume_all_nonzero=True))
 
 
 def merge(model: Any) -> Any:

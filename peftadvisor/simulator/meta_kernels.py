@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.fx.experimental import _config
 
 aten = torch.ops.aten
 
@@ -76,7 +77,10 @@ def _grouped_mm(
 
 @contextmanager
 def missing_kernels() -> Iterator[None]:
-    """Let the operators that models need run on meta tensors; undone at the end."""
+    """Let the operators that models need run on meta tensors; undone at the end.
+
+    Where the size of a result depends on values, every element counts as nonzero.
+    """
     library = torch.library.Library("aten", "IMPL")
     library.impl("ctc_loss.Tensor", _ctc_loss, "AutogradMeta")
     library.impl("_ctc_loss", _ctc_forward, "Meta")
@@ -86,6 +90,7 @@ def missing_kernels() -> Iterator[None]:
         warnings.simplefilter("ignore")  # this one exists, for bf16 alone
         library.impl("_grouped_mm", _grouped_mm, "Meta", allow_override=True)
     try:
-        yield
+        with _config.patch(meta_nonzero_assume_all_nonzero=True):
+            yield
     finally:
         library._destroy()
