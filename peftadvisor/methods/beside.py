@@ -13,7 +13,6 @@ from typing import Any
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.lora import QUERY_VALUE
 from peftadvisor.methods.peft_backed import train_heads
-from peftadvisor.methods.roles import language_part
 from peftadvisor.methods.sites import Linear, layout_of, sites
 
 NAME = "beside"
@@ -48,8 +47,7 @@ def chosen_layers(model: Any, named: Any) -> Iterator[tuple[Linear, Any]]:
     """Sizes and modules of the layers that ``target_modules`` names; None: query and value."""
     layout, inside = layout_of(model), [site.module for site in sites(model)]
     outside = [x for x in layout.linears if x.layer < 0]
-    part = language_part(model)[1]
-    modules = [*inside, *(part.get_submodule(linear.path) for linear in outside)]
+    modules = [*inside, *(model.get_submodule(linear.path) for linear in outside)]
     wanted = {id(linear) for linear in layout.targets(named, QUERY_VALUE)}
     for linear, module in zip(layout.linears, modules, strict=True):
         if id(linear) in wanted:

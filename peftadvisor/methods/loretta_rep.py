@@ -7,7 +7,6 @@ as a train of cores (t, n, t), t at the ends being 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
 from peftadvisor.methods.beside import attach_beside, merge_beside
 from peftadvisor.methods.lora import QUERY_VALUE
 from peftadvisor.methods.sites import Linear
+from peftadvisor.methods.tensor_train import contracted, core_shapes, modes, train_of
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
@@ -29,30 +29,12 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
     return attach_beside(model, settings, _update)
 
 
-def modes(width: int, count: int = 3) -> list[int]:
-    """The width as a product of up to ``count`` numbers of about the same size."""
-    sizes, rest, divisor = [1] * count, width, 2
-    primes = []
-    while rest > 1:
-        while rest % divisor == 0:
-            primes.append(divisor)
-            rest //= divisor
-        divisor += 1
-    for prime in reversed(primes):
-        sizes.sort()
-        sizes[0] *= prime
-    return sorted(size for size in sizes if size > 1) or [1]
-
-
 def cores(width: int, settings: Settings) -> list[tuple[int, int, int]]:
     """Shapes of the cores of one factor, the last one that of r."""
-    sizes = [*modes(width), settings["rank"]]
-    ranks = [1, *[settings["tt_rank"]] * (len(sizes) - 1), 1]
-    return [(left, n, right) for n, (left, right) in zip(sizes, pairwise(ranks), strict=True)]
+    return core_shapes([*modes(width), settings["rank"]], settings["tt_rank"])
 
 
 def _update(linear: Linear, settings: Mapping[str, Any]) -> Any:
-    import torch
     from torch import nn
 
     class Update(nn.Module):
@@ -60,22 +42,12 @@ def _update(linear: Linear, settings: Mapping[str, Any]) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            for name, width in (("a", linear.inputs), ("b", linear.outputs)):
-                shapes = cores(width, settings)
-                train = nn.ParameterList(torch.empty(shape) for shape in shapes)
-                for core in train:
-                    nn.init.normal_(core, std=core.shape[2] ** -0.5)
-                self.add_module(name, train)
-            first, last = self.get_parameter("a.0"), list(self.parameters())[-1]
-            nn.init.normal_(first, std=(linear.inputs * settings["tt_rank"]) ** -0.5)
-            nn.init.zeros_(last)
+            self.a = train_of(cores(linear.inputs, settings), linear.inputs**-0.5)
+            self.b = train_of(cores(linear.outputs, settings))
+            nn.init.zeros_(self.b[-1])
 
         def factor(self, name: str) -> Any:
-            first, *others = getattr(self, name)
-            made = first.flatten(0, 1)
-            for core in others:
-                made = (made @ core.flatten(1)).view(-1, core.shape[2])
-            return made.view(-1, settings["rank"])
+            return contracted(getattr(self, name)).view(-1, settings["rank"])
 
         def forward(self, x: Any) -> Any:
             inner = x.to(self.get_parameter("a.0").dtype) @ self.factor("a")

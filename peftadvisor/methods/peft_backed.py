@@ -71,7 +71,8 @@ def shapes_only() -> AbstractContextManager[None]:
     """Where a size depends on values, as that of a mask's indices, take all for nonzero on meta."""
     from torch.fx.experimental import _config
 
-    return cast(AbstractContextManager[None], _config.patch(meta_nonzero_assume_all_nonzero=True))
+    everything = _config.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
+    return cast(AbstractContextManager[None], everything)
 
 
 def merge(model: Any) -> Any:

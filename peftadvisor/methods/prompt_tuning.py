@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Axes, Hyperparameter, Method
-from peftadvisor.methods.peft_backed import wrap
-from peftadvisor.methods.soft_prompts import attention_heads, task_of
+from peftadvisor.methods.soft_prompts import attention_heads, task_of, wrap_embedded
 
 
 def attach(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -26,13 +24,7 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
         num_transformer_submodules=1,  # PEFT's default of 2 makes twice the tokens and uses half
         num_attention_heads=attention_heads(model),
     )
-    wrapped = wrap(model, config)
-    if wrapped.word_embeddings is None:
-        raise UnsupportedError(
-            f"PEFT does not find the word embeddings of {type(model).__name__}, which prompt "
-            "tuning needs; use lora instead"
-        )
-    return wrapped
+    return wrap_embedded(model, config, "prompt tuning")
 
 
 PROMPT_TUNING = Method(

@@ -33,7 +33,7 @@ Role = Literal["q", "k", "v", "qkv", "o", "up", "gate", "down", "other"]
 class Linear:
     """Sizes of one linear layer: ``layer`` counts through the model, -1 is outside all layers.
 
-    ``path`` is its place in the (language) model.
+    ``path`` is its place in the model.
     """
 
     path: str
@@ -120,7 +120,7 @@ def sites(model: Any) -> Iterator[Site]:
             yield Site(
                 path=paths[id(module)],
                 module=module,
-                linear=_linear(path, module, cast(Role, role), number),
+                linear=_linear(paths[id(module)], module, cast(Role, role), number),
             )
 
 
@@ -152,8 +152,10 @@ def layout_of(model: Any) -> Layout:
 
 
 def _key_width(config: Any) -> int:
-    """Key heads times their width; fewer than query heads in grouped-query attention."""
-    heads = getattr(config, "num_attention_heads", None) or config.num_heads
+    """Key heads times their width, fewer than query heads if grouped; 0 without attention."""
+    heads = getattr(config, "num_attention_heads", None) or getattr(config, "num_heads", 0)
+    if not heads:
+        return 0
     width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
     width = width or (getattr(config, "hidden_size", None) or config.d_model) // heads
     return int((getattr(config, "num_key_value_heads", None) or heads) * width)
@@ -179,7 +181,7 @@ def _outside(model: Any, inside: set[str]) -> Iterator[Linear]:
     for path, module in linears(part):
         full = f"{prefix}.{path}".strip(".")
         if full not in inside and id(module) not in left_out:
-            yield _linear(path, module, "other", -1)
+            yield _linear(full, module, "other", -1)
 
 
 def _feed_forward_role(path: str, module: Any, size: int) -> Role:

@@ -29,6 +29,7 @@ LOW_PRECISION_FUNCTIONS = (
     "torch.bmm",
     "torch.addmm",
     "torch.baddbmm",
+    "torch.einsum",
     "torch.Tensor.mm",
     "torch.Tensor.bmm",
     "torch.Tensor.addmm",

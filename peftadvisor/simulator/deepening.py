@@ -13,7 +13,7 @@ from peftadvisor.simulator.expansion import expand, play
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recorder import InexactError
 from peftadvisor.simulator.recording import BASE_UNITS, MIDDLE, Formulas, Recording
-from peftadvisor.simulator.trace import Event, Trace
+from peftadvisor.simulator.trace import Event, Trace, total_counts
 
 
 def deepen(
@@ -50,7 +50,18 @@ def deepen(
             kernels, touched=grown.adjust(kernels.touched, runs, touched[ref[runs]], values)
         ),
         formulas=grown.formulas(),
+        facts={**recording.facts, "counts": _counts(recording, trace, units, stack)},
     )
+
+
+def _counts(
+    recording: Recording, trace: Trace, units: Sequence[int], stack: int
+) -> dict[str, list[Any]]:
+    """Parameter counts with what a unit of this stack adds, in its layers or outside of them."""
+    base, layer = recording.facts["counts"]["base"], list(recording.facts["counts"]["layer"])
+    deeper, extra = total_counts(trace.parameters_by_tag), units[stack] - BASE_UNITS
+    layer[stack] = [(now - was) // extra for now, was in zip(deeper, base, strict=True)]
+    return {"base": base, "layer": layer}
 
 
 class _Growth:

@@ -90,7 +90,8 @@ def missing_kernels() -> Iterator[None]:
         warnings.simplefilter("ignore")  # this one exists, for bf16 alone
         library.impl("_grouped_mm", _grouped_mm, "Meta", allow_override=True)
     try:
-        with _config.patch(meta_nonzero_assume_all_nonzero=True):
+        everything = _config.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
+        with everything:
             yield
     finally:
         library._destroy()

@@ -18,7 +18,7 @@ from peftadvisor.profiles import Parameters
 from peftadvisor.simulator.expansion import expand
 from peftadvisor.simulator.library import REPRESENTATIVE, Kernels, Variant
 from peftadvisor.simulator.polynomials import Point
-from peftadvisor.simulator.recording import BASE_UNITS, KernelUse, Peak, Recording
+from peftadvisor.simulator.recording import KernelUse, Peak, Recording
 from peftadvisor.simulator.regimes import ALIGNMENT, Regime, regime_of
 
 Progress = Callable[[str], None]
@@ -65,14 +65,7 @@ class Simulated:
 
     def parameters(self) -> Parameters:
         """Parameter counts at full depth."""
-        base, layer = (
-            self.recording.facts["counts"]["base"],
-            self.recording.facts["counts"]["layer"],
-        )
-        total, trainable, stored = (
-            base[i] + sum(c[i] * (n - BASE_UNITS) for c, n in zip(layer, self.units, strict=True))
-            for i in range(3)
-        )
+        total, trainable, stored = self.recording.parameter_counts(self.units)
         return Parameters(total=total, trainable=trainable, stored_bytes=stored)
 
 

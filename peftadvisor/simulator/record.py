@@ -21,10 +21,16 @@ from peftadvisor.simulator.recorder import (
     flattened,
     require_same_structure,
 )
-from peftadvisor.simulator.recording import BASE_UNITS, Recording
+from peftadvisor.simulator.recording import BASE_UNITS, MIDDLE, Recording
 from peftadvisor.simulator.regimes import Regime, sample_points
-from peftadvisor.simulator.step import Prepared, prepare, trace_run
-from peftadvisor.simulator.trace import Trace
+from peftadvisor.simulator.step import (
+    Prepared,
+    parameters_by_tag,
+    prepare,
+    trace_run,
+    units_of,
+)
+from peftadvisor.simulator.trace import Trace, layer_tag, total_counts
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 EXTRA_UNITS = 2
@@ -104,7 +110,26 @@ def _record_short(work: _Work, shape: _Shape) -> Recording:
         depth[index] += EXTRA_UNITS
         trace = work.run(work.prepare(deeper), points[0])
         recording = deepen(recording, trace, points[0], depth, index)
+    _require_alike(work.prepare(work.model), recording, traces[0])
     return recording.condensed()
+
+
+def _require_alike(full: Prepared, recording: Recording, short: Trace) -> None:
+    """Hold what is trained at full depth, layer by layer, against what the short run was like.
+
+    Raises:
+        InexactError: the method treats deep layers otherwise, as one that trains the last few.
+    """
+    counts = parameters_by_tag(full)
+    for index, stack in enumerate(full.stacks):
+        units = units_of(stack)
+        for unit in range(units):
+            like = unit if unit == 0 else BASE_UNITS - 1 if unit == units - 1 else MIDDLE
+            seen = counts.get(layer_tag(index, unit))
+            if seen != short.parameters_by_tag.get(layer_tag(index, like)):
+                raise InexactError(f"layer {unit} is trained otherwise than those recorded")
+    if total_counts(counts) != recording.parameter_counts(recording.facts["units"]):
+        raise InexactError("parameters do not grow by the same number with every layer")
 
 
 def _record_whole(work: _Work) -> Recording:

@@ -23,7 +23,7 @@ from peftadvisor.simulator.recording import (
     Recording,
     Storages,
 )
-from peftadvisor.simulator.trace import NO_LAYER, Event, Trace
+from peftadvisor.simulator.trace import NO_LAYER, Event, Trace, total_counts
 
 TAG_BASE = 4096
 
@@ -262,11 +262,6 @@ def _canonical(
 
 
 def _counts(trace: Trace) -> dict[str, Any]:
-    """Parameter counts at base depth and of one middle layer per stack."""
-    per_tag = trace.parameters_by_tag
-    total = [sum(c[i] for c in per_tag.values()) for i in range(3)]
-    layer = [
-        list(per_tag.get(stack * TAG_BASE + MIDDLE, (0, 0, 0)))
-        for stack in range(len(trace.stack_units))
-    ]
-    return {"counts": {"base": total, "layer": layer}}
+    """Parameter counts at base depth; what a unit of each stack adds is learned by ``deepen``."""
+    layer = [[0, 0, 0]] * len(trace.stack_units)
+    return {"counts": {"base": total_counts(trace.parameters_by_tag), "layer": layer}}

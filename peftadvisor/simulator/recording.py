@@ -170,6 +170,12 @@ class Recording:
         longer = self.facts["virtual_tokens"]
         return self.formulas.at((b, s + longer, t + longer), units)
 
+    def parameter_counts(self, units: Sequence[int]) -> list[int]:
+        """At these depths: parameters in all, trained, and bytes of the trained."""
+        base, layer = self.facts["counts"]["base"], self.facts["counts"]["layer"]
+        growth = [np.multiply(c, n - BASE_UNITS) for c, n in zip(layer, units, strict=True)]
+        return [int(n) for n in np.sum([base, *growth], axis=0)]
+
     def allocated_peak(
         self, point: Point, units: Sequence[int], *, accumulate: bool = False
     ) -> int:

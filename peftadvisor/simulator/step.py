@@ -150,14 +150,7 @@ class Run:
             owner = Owner.WEIGHT
             if id(tensor) not in self.prepared.base_parameters and isinstance(tensor, nn.Parameter):
                 owner = Owner.ADAPTER
-            self.tracer.own(tensor, owner, self._tag_of_name(name))
-
-    def _tag_of_name(self, name: str) -> int:
-        for index, stack in enumerate(self.stacks):
-            _, found, rest = name.partition(stack.path + ".")
-            if found and rest.split(".")[0].isdigit():
-                return _unit_tag(index, stack, int(rest.split(".")[0]))
-        return NO_LAYER
+            self.tracer.own(tensor, owner, _tag_of(name, self.stacks))
 
     def _micro_batch(self, segment: Segment) -> None:
         tracer = self.tracer
@@ -237,19 +230,35 @@ class Run:
     def _finish(self) -> Trace:
         trace = self.tracer.trace
         trace.stack_units = tuple(units_of(stack) for stack in self.stacks)
-        for name, p in self.model.named_parameters():
-            count, trained, stored = trace.parameters_by_tag.get(self._tag_of_name(name), (0, 0, 0))
-            trace.parameters_by_tag[self._tag_of_name(name)] = (
-                count + getattr(p, "logical_numel", p.numel()),
-                trained + p.numel() * p.requires_grad,
-                stored + p.numel() * p.element_size() * p.requires_grad,
-            )
+        trace.parameters_by_tag = parameters_by_tag(self.prepared)
         return trace
+
+
+def parameters_by_tag(prepared: Prepared) -> dict[int, tuple[int, int, int]]:
+    """Per layer tag: parameters in all, trained, and bytes of the trained."""
+    counts: dict[int, tuple[int, int, int]] = {}
+    for name, p in prepared.model.named_parameters():
+        tag = _tag_of(name, prepared.stacks)
+        count, trained, stored = counts.get(tag, (0, 0, 0))
+        counts[tag] = (
+            count + getattr(p, "logical_numel", p.numel()),
+            trained + p.numel() * p.requires_grad,
+            stored + p.numel() * p.element_size() * p.requires_grad,
+        )
+    return counts
 
 
 def units_of(stack: Stack) -> int:
     """How many units (layers, or periods of unlike layers) follow the stack's prefix."""
     return (stack.layers - stack.prefix) // stack.period
+
+
+def _tag_of(name: str, stacks: tuple[Stack, ...]) -> int:
+    for index, stack in enumerate(stacks):
+        _, found, rest = name.partition(stack.path + ".")
+        if found and rest.split(".")[0].isdigit():
+            return _unit_tag(index, stack, int(rest.split(".")[0]))
+    return NO_LAYER
 
 
 def _unit_tag(index: int, stack: Stack, layer: int) -> int:

@@ -6,6 +6,7 @@ and kernel tables. Nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -92,6 +93,11 @@ class Trace:
     kernel_shapes: list[tuple[int, ...]] = field(default_factory=list)
     stack_units: tuple[int, ...] = ()
     parameters_by_tag: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+
+def total_counts(by_tag: Mapping[int, tuple[int, int, int]]) -> list[int]:
+    """``parameters_by_tag`` added up over the model."""
+    return [sum(counts[i] for counts in by_tag.values()) for i in range(3)]
 
 
 def replay_events(trace: Trace, *, accumulate: bool = False) -> tuple[list[int], list[int]]:

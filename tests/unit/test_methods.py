@@ -239,10 +239,14 @@ def test_bottleneck_adapters_have_the_dtype_of_the_base(method: str) -> None:
 
 
 def taken_by(name: str) -> Any:
-    """The first of three models that takes the method, with it attached."""
-    for model in ("google-t5/t5-small", "meta-llama/Llama-3.2-1B", BERT):
+    """The first of three small models that takes the method, with it attached."""
+    from peftadvisor.simulator.conformance import MODELS, ModelRun
+    from peftadvisor.simulator.step import prepare
+
+    for model in MODELS:
+        run = ModelRun(find_method(name), model)
         try:
-            return prepared(model, name).model
+            return prepare(run.spec(), MethodSpec(name=name), TrainingSpec()).model
         except UnsupportedError:
             continue
     raise AssertionError(f"no model takes {name}")
