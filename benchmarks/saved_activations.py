@@ -30,7 +30,9 @@ HEAD = """# What each method saves for the backward pass
 
 Bytes per token and layer on Llama-3.1-8B, simulated: bf16 base, adapters in the dtype in which
 their library makes them, flash attention, no checkpointing, no padding. Made by
-`benchmarks/saved_activations.py --write`; the ratio is to full fine-tuning.
+`benchmarks/saved_activations.py --write`; the ratio is to full fine-tuning. What is saved once per
+weight and not per token (the gates of diff pruning, HRA's products, dense changes of a weight) is
+spread over the 1,024 tokens of the batch, and weighs less in larger ones.
 
 | method | bytes per token and layer | ratio |
 |---|---|---|

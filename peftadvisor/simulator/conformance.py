@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ class ModelRun:
         """Trained parameters, and where formula, real module and simulation disagree."""
         formula = self.method.trainable(layout_of(self.base()), self.settings)
         real = self.attached().trained
-        simulated = sum(trained for _, trained, _ in self.trace().parameters_by_tag.values())
+        simulated = sum(trained for _, trained, _ in self.trace.parameters_by_tag.values())
         if formula == real == simulated:
             return real, []
         return real, [f"trained: formula {formula}, attached {real}, simulated {simulated}"]
@@ -246,6 +246,7 @@ class ModelRun:
             provenance="made for a check",
         )
 
+    @cached_property
     def trace(self) -> Trace:
         """The same run, simulated."""
         prepared = prepare(self.spec(), MethodSpec(name=self.method.name), TRAINING)
@@ -253,7 +254,7 @@ class ModelRun:
 
     def peak_error(self) -> float:
         """Simulated peak over the CPU profiler's record of every allocation, minus 1."""
-        return simulated_peak_bytes(self.trace()) / self.measured_peak_bytes() - 1
+        return simulated_peak_bytes(self.trace) / self.measured_peak_bytes() - 1
 
     def measured_peak_bytes(self) -> int:
         """Most bytes held in two steps, by the CPU profiler's record."""

@@ -22,10 +22,12 @@ from peftadvisor.specs import TrainingSpec
 def trace_inference(
     prepared: Prepared, training: TrainingSpec, device: Device, new_tokens: int
 ) -> Trace:
-    """Trace a forward pass with its loss, then the generation of ``new_tokens``.
+    """Trace forward passes with their loss, then the generation of ``new_tokens``.
 
-    The pass is segment STEP_1, generation STEP_2 (none for models that do not generate). Batch
-    and lengths are those of ``training``; the rest of it matters as far as it forms the model.
+    The first pass is segment STEP_1. ACCUMULATE is a second that begins while the output of the
+    first is held, as in a loop that assigns it. Generation is STEP_2 (none for models that do not
+    generate), when all of that is gone. Batch and lengths are those of ``training``; the rest of
+    it matters as far as it forms the model.
     """
     prepared.model.eval()
     with warnings.catch_warnings(), torch.no_grad():
@@ -40,7 +42,10 @@ class _Inference(Run):
             batch = make_batch(self.prepared.base, self.training)
             self._own_all(batch.values(), Owner.INPUT)
             caches = hasattr(self.prepared.base, "generate") and "input_ids" in batch
-            out = self.model(**batch, use_cache=True) if caches else self.model(**batch)
+            options = {"use_cache": True} if caches else {}
+            out = self.model(**batch, **options)
+            tracer.segment, tracer.layer = Segment.ACCUMULATE, NO_LAYER
+            out = self.model(**batch, **options)
             del out
             if new_tokens and caches:
                 tracer.segment, tracer.layer = Segment.STEP_2, NO_LAYER

@@ -14,6 +14,17 @@ import torch
 from torch.fx.experimental import _config
 
 aten = torch.ops.aten
+_IN_PLACE_LISTS = (
+    "_foreach_add_",
+    "_foreach_addcdiv_",
+    "_foreach_addcmul_",
+    "_foreach_copy_",
+    "_foreach_div_",
+    "_foreach_lerp_",
+    "_foreach_mul_",
+    "_foreach_sub_",
+)
+"""On meta tensors they change nothing; torch would work out every shape, tensor by tensor."""
 
 
 def _ctc_loss(
@@ -75,6 +86,10 @@ def _grouped_mm(
     return torch.empty_strided([*groups, rows, columns], strides, dtype=dtype, device="meta")
 
 
+def _nothing(*_args: Any, **_kwargs: Any) -> None:
+    """What an in-place operator returns, and does to shapes."""
+
+
 @contextmanager
 def missing_kernels() -> Iterator[None]:
     """Let the operators that models need run on meta tensors; undone at the end.
@@ -89,6 +104,9 @@ def missing_kernels() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this one exists, for bf16 alone
         library.impl("_grouped_mm", _grouped_mm, "Meta", allow_override=True)
+    for name in _IN_PLACE_LISTS:
+        for overload in getattr(aten, name).overloads():
+            library.impl(f"{name}.{overload}".removesuffix(".default"), _nothing, "Meta")
     try:
         everything = _config.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
         with everything:
