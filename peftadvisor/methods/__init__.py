@@ -115,6 +115,7 @@ _FILES: Mapping[str, str] = {
     "sparse-adapter": "sparse_adapter",
     "krona-adapter": "krona_adapter",
     "loretta-adapter": "loretta_adapter",
+    "smile": "smile",
 }
 """Which file each method lives in."""
 

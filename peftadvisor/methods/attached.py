@@ -27,6 +27,8 @@ class Attached:
     def state(self) -> dict[str, Any]:
         """What must be kept: all that is trained, and all that the method brought along."""
         own = {id(p) for p in self.model.parameters() if p.requires_grad}
+        if self.method.ever_trained:
+            own |= {id(p) for p in self.method.ever_trained(self.model)}
         return {
             name: tensor
             for name, tensor in self.model.state_dict(keep_vars=True).items()

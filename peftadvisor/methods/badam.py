@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
 from peftadvisor.methods.peft_backed import train_heads
-from peftadvisor.methods.turns import attach_turns, before_step, optimizer, resting, turning
+from peftadvisor.methods.turns import (
+    attach_turns,
+    before_step,
+    ever_trained,
+    optimizer,
+    resting,
+    turning,
+)
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
@@ -55,4 +62,5 @@ BADAM = Method(
     merge=lambda model: model,
     optimizer=optimizer,
     before_step=before_step,
+    ever_trained=ever_trained,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,8 +66,10 @@ class Method:
     a formula, ``stored`` of those kept afterwards where that differs. ``merge(model)`` returns
     the plain model that computes the same. ``optimizer(model, make)`` is the method's own
     optimizer, made of the user's by ``make(parameters)`` or another; ``before_step(model, step)``
-    is called before each update. ``virtual_tokens`` names the setting by which sequences get
-    longer. ``unavailable`` says why a method that is listed cannot be run, and what it would need.
+    is called before each update. ``ever_trained(model)`` are parameters that take turns, where
+    those with ``requires_grad`` are not all. ``virtual_tokens`` names the setting by which
+    sequences get longer. ``unavailable`` says why a method that is listed cannot be run, and what
+    it would need.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Method:
     merge: Callable[[Any], Any] | None = field(default=None, repr=False)
     optimizer: Callable[[Any, MakeOptimizer], Any] | None = field(default=None, repr=False)
     before_step: Callable[[Any, int], None] | None = field(default=None, repr=False)
+    ever_trained: Callable[[Any], Iterable[Any]] | None = field(default=None, repr=False)
     rules: tuple[str, ...] = ()
     quantization: Quantization | None = None
     quantized_base: bool = False

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.turns import attach_turns, before_step, optimizer, resting
+from peftadvisor.methods.turns import attach_turns, before_step, ever_trained, optimizer, resting
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
@@ -57,4 +57,5 @@ LISA = Method(
     merge=lambda model: model,
     optimizer=optimizer,
     before_step=before_step,
+    ever_trained=ever_trained,
 )

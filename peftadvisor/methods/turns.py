@@ -8,7 +8,7 @@ gradients they still take, and give up their optimizer states before the next.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +63,14 @@ def attach_turns(model: Any, choose: Choose, interval: int) -> Any:
     return model
 
 
+def ever_trained(model: Any) -> Iterator[Any]:
+    """The parameters of all layers that take turns."""
+    return (p for layer in model.turns.layers for p in layer)
+
+
 def optimizer(model: Any, make: MakeOptimizer) -> Any:
     """The user's optimizer over all that is ever trained; what has no gradient takes no state."""
-    turning = {id(p) for layer in model.turns.layers for p in layer}
+    turning = {id(p) for p in ever_trained(model)}
     made = make([p for p in model.parameters() if p.requires_grad or id(p) in turning])
     model.turns.optimizer = weakref.ref(made)
     return made
@@ -75,7 +80,7 @@ def before_step(model: Any, step: int) -> None:
     """Free what frozen layers held; every ``interval`` steps choose those of the next step."""
     turns = model.turns
     made = turns.optimizer and turns.optimizer()
-    for p in (p for layer in turns.layers for p in layer if not p.requires_grad):
+    for p in (p for p in ever_trained(model) if not p.requires_grad):
         p.grad = None
         if made is not None:
             made.state.pop(p, None)

@@ -34,6 +34,26 @@ def test_only_the_adapters_are_kept() -> None:
     assert sum(t.numel() for t in lora.state().values()) == 2 * 8 * (128 + 96)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"), [("lisa", {"active": 1, "interval": 1}), ("badam", {"interval": 1})]
+)
+def test_layers_whose_turn_is_over_are_kept(
+    name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    one, other = attached(name, **settings), attached(name, **settings)
+    first = [p for p in one.model.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for p in first:
+            p.add_(1)  # the first turn trains
+    turns = iter(range(20))
+    while all(p.requires_grad for p in first):
+        one.method.before_step(one.model, next(turns))
+    one.save(tmp_path / "adapter.safetensors")
+    other.load(tmp_path / "adapter.safetensors")
+    for ours, theirs in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_another_method_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "adapter.safetensors"
     attached("lora").save(path)
