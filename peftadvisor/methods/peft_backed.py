@@ -7,6 +7,10 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from peftadvisor.errors import UnsupportedError
+from peftadvisor.methods.roles import projection_names, targets
+
+QUERY_VALUE = "q v qkv"
+"""Roles of the layers that most variants of LoRA adapt unless told otherwise."""
 
 _TASKS: Mapping[str, str] = {
     "ForCausalLM": "CAUSAL_LM",
@@ -45,6 +49,26 @@ def known_targets(table: Mapping[str, Any], model: Any) -> Any:
     """PEFT's own target modules for this model type, or None."""
     known = table.get(model.config.model_type)
     return known if known is None or isinstance(known, str) else list(known)
+
+
+def query_value_targets(model: Any) -> Any:
+    """Names of the query and value projections.
+
+    Raises:
+        UnsupportedError: the model has no projections of these roles.
+    """
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
+
+    known = known_targets(TABLE, model)
+    if known:
+        return known
+    names = projection_names(model, "qv")
+    if not names:
+        raise UnsupportedError(
+            f"{type(model).__name__} has no query and value projections that LoRA knows; "
+            "name layers by --target-modules"
+        )
+    return targets(model, names)
 
 
 def wrap(model: Any, config: Any) -> Any:
@@ -87,8 +111,6 @@ def adapt(model: Any, config_class: str, target_modules: Any, **fields: Any) -> 
         UnsupportedError: PEFT refuses the combination, or there are no such modules.
     """
     import peft
-
-    from peftadvisor.methods.lora import query_value_targets
 
     targets = target_modules or query_value_targets(model)
     config = getattr(peft, config_class)

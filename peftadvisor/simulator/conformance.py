@@ -286,12 +286,12 @@ class ModelRun:
         return sum(static.values()) + int(np.cumsum([nbytes for _, nbytes in changes]).max())
 
 
-def simulated_peak_bytes(trace: Trace) -> int:
+def simulated_peak_bytes(trace: Trace, *, accumulate: bool = False) -> int:
     """Most bytes held in two steps of a simulated run, unrounded."""
     kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
     size = np.asarray(trace.storage_bytes)[np.where(kind == Event.KERNEL, 0, ref)]
     sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
-    active = np.asarray(trace.event_segment) != Segment.ACCUMULATE
+    active = accumulate | (np.asarray(trace.event_segment) != Segment.ACCUMULATE)
     return int(np.cumsum(sign * size * active).max())
 
 

@@ -38,14 +38,16 @@ def test_peak_equals_the_cpu_allocation_record(model: str, method: str) -> None:
         torch.no_grad(),
     ):
         held = {name: tensor.clone() for name, tensor in batch.items()}
-        attached.model(**held, use_cache=True)
+        out = attached.model(**held, use_cache=True)
+        out = attached.model(**held, use_cache=True)  # while the first is held
+        del out
         generate(attached.model, inner, held, NEW_TOKENS)
     events = profiler.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     measured = sum(static.values()) + int(np.cumsum([n for _, n in changes]).max())
     prepared = prepare(run.spec(), MethodSpec(name=method), TRAINING)
     trace = trace_inference(prepared, TRAINING, Device(None), NEW_TOKENS)
-    assert simulated_peak_bytes(trace) == pytest.approx(measured, rel=0.001)
+    assert simulated_peak_bytes(trace, accumulate=True) == pytest.approx(measured, rel=0.001)
 
 
 def test_the_cache_grows_by_a_token_at_a_time() -> None:

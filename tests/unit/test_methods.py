@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import pytest
 
+from peftadvisor import methods
 from peftadvisor.errors import UnknownNameError, UnsupportedError, UsageError
 from peftadvisor.methods import find_method, method_names
 from peftadvisor.methods.base import Family
@@ -287,7 +288,7 @@ def test_targets_that_the_model_does_not_have(method: str) -> None:
         prepared("gpt2", method, target_modules=["no_such_layer"])
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", [n for n in method_names() if n != "smile"])
 def test_unknown_setting(name: str) -> None:
     method = find_method(name)
     with pytest.raises(UsageError, match=rf"{method.name} has no setting 'rnak'; it has: \w+"):
@@ -318,6 +319,27 @@ def test_facts_of_every_method() -> None:
         assert method.family in get_args(Family)
         assert method.virtual_tokens is None or method.virtual_tokens in method.defaults
         assert all(rule[0] == "R" and rule[1:].isdigit() for rule in method.rules)
+
+
+FOLDERS = {
+    "full": "full",
+    "adapter": "adapters",
+    "soft prompt": "prompts",
+    "additive": "additive",
+    "selective": "selective",
+    "reparametrization": "reparametrization",
+    "hybrid": "hybrid",
+}
+
+
+def test_a_method_lies_in_the_folder_of_its_family() -> None:
+    for name, file in methods._FILES.items():
+        assert file.split(".")[0] == FOLDERS[find_method(name).family], name
+
+
+def test_a_method_that_cannot_be_run_says_what_it_needs() -> None:
+    with pytest.raises(UnsupportedError, match="smile cannot be run: .*fine-tuned checkpoints"):
+        prepared("meta-llama/Llama-3.2-1B", "smile")
 
 
 def test_methods_import_without_torch() -> None:

@@ -1,0 +1,1 @@
+"""Adapters: small networks put between or beside the layers of the model."""

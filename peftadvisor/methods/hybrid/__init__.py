@@ -1,0 +1,1 @@
+"""Hybrids: several methods together."""

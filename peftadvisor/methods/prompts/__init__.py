@@ -1,0 +1,1 @@
+"""Soft prompts: trained vectors or prefixes that sequences begin with."""

@@ -1,0 +1,1 @@
+"""Reparametrization: a change of weights that is written with few parameters."""

@@ -1,0 +1,50 @@
+"""LoHa: the product of two low-rank matrices, element by element.
+
+Hyeon-Woo et al. 2021, arXiv 2108.06098.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
+
+
+def attach(model: Any, settings: Settings) -> Any:
+    """Wrap the model by PEFT's LoHa, on query and value by default.
+
+    Raises:
+        UnsupportedError: PEFT refuses the model, or it has no such projections.
+    """
+    return adapt(
+        model, "LoHaConfig", settings["target_modules"], r=settings["rank"], alpha=settings["alpha"]
+    )
+
+
+def trainable(layout: Layout, settings: Settings) -> int:
+    """Two low-rank matrices: 2r·(i + o)."""
+    chosen = layout.targets(settings["target_modules"], QUERY_VALUE)
+    return layout.head + sum(2 * settings["rank"] * (x.inputs + x.outputs) for x in chosen)
+
+
+LOHA = Method(
+    name="loha",
+    title="LoHa: the product of two low-rank matrices, element by element",
+    family="reparametrization",
+    year=2021,
+    citation="Hyeon-Woo et al. 2021, arXiv 2108.06098",
+    axes=Axes("yes", "yes", "no", "none", "derived"),
+    hyperparameters=(
+        Hyperparameter("rank", 8, 4, 32, source="PEFT defaults"),
+        Hyperparameter("alpha", 8, 4, 32, rule="the rank", source="PEFT defaults"),
+        Hyperparameter("target_modules", None),
+    ),
+    attach=attach,
+    trainable=trainable,
+    merge=merge,
+    several=True,
+)

@@ -1,0 +1,48 @@
+"""PVeRA: VeRA with a learned distribution of its scales.
+
+PVeRA: Probabilistic Vector-Based Random Matrix Adaptation, 2025.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+
+if TYPE_CHECKING:
+    from peftadvisor.methods.sites import Layout
+
+
+def attach(model: Any, settings: Settings) -> Any:
+    """Wrap the model by PEFT's Pvera, on query and value by default.
+
+    Raises:
+        UnsupportedError: PEFT refuses the model, or it has no such projections.
+    """
+    return adapt(model, "PveraConfig", settings["target_modules"], r=settings["rank"])
+
+
+def trainable(layout: Layout, settings: Settings) -> int:
+    """As VeRA with a mean and a variance per rank: o + 2r."""
+    chosen = layout.targets(settings["target_modules"], QUERY_VALUE)
+    return layout.head + sum(x.outputs + 2 * settings["rank"] for x in chosen)
+
+
+PVERA = Method(
+    name="pvera",
+    title="PVeRA: VeRA with a learned distribution of its scales",
+    family="reparametrization",
+    year=2025,
+    citation="PVeRA: Probabilistic Vector-Based Random Matrix Adaptation, 2025",
+    axes=Axes("yes", "yes", "no", "none", "derived"),
+    hyperparameters=(
+        Hyperparameter("rank", 256, 64, 1024, rule="as VeRA", source="PEFT defaults"),
+        Hyperparameter("target_modules", None),
+    ),
+    attach=attach,
+    trainable=trainable,
+    merge=merge,
+    quantized_base=True,
+    several=True,
+)

@@ -1,0 +1,1 @@
+"""Selective methods: some of the model's own parameters are trained."""
