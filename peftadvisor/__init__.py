@@ -77,7 +77,7 @@ def recommend(
     """Say which methods fit, best first, with their settings, and what does not fit.
 
     ``model`` and ``gpu`` are specs, or the names of bundled ones. The best ``top`` methods are
-    worked out in full, or all of ``methods``.
+    worked out in full, or all of ``methods``; ``("all",)`` tries every method there is.
 
     Raises:
         UsageError: an unknown name, or a combination that cannot exist.

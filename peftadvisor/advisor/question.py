@@ -9,15 +9,18 @@ from peftadvisor.errors import UsageError
 from peftadvisor.profiles import SCHEMA_VERSION, Estimate
 from peftadvisor.specs import Budget, GpuSpec, ModelSpec, TrainingSpec
 
+ALL = ("all",)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Which of ``methods`` (None: all) suits this model on these GPUs within this budget.
+    """Which of ``methods`` suits this model on these GPUs within this budget.
 
     ``training`` holds what the user fixed (lengths, dtype, attention, padding); the advisor
     chooses micro-batch, accumulation, checkpointing and optimizer so that one optimizer step
     sees ``effective_batch_size`` samples. The best ``top`` methods that fit are worked out in
-    full, or every one of ``methods`` where they are named.
+    full, or every one of ``methods`` where they are named. None stands for those in common use,
+    ``ALL`` for all there are.
     """
 
     model: ModelSpec
@@ -40,7 +43,7 @@ class Question:
                 f"effective_batch_size is {self.effective_batch_size}; it must be 1 or more"
             )
         if self.methods is not None and not self.methods:
-            raise UsageError("methods is empty; name at least one, or leave it out for all")
+            raise UsageError("methods is empty; name at least one, or leave it out")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; the specs by their ids."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from peftadvisor.advisor.estimating import from_simulated, variant_of
 from peftadvisor.advisor.parallel import map_forked
-from peftadvisor.advisor.question import Choice, Question, Recommendation, Rejection
+from peftadvisor.advisor.question import ALL, Choice, Question, Recommendation, Rejection
 from peftadvisor.advisor.searching import Candidate, Search, memory_limit, search
 from peftadvisor.data.recommendations import load_recommendations
-from peftadvisor.methods import COMMON, find_method
+from peftadvisor.methods import COMMON, find_method, method_names
 from peftadvisor.methods.base import Method
 from peftadvisor.simulator.obtain import Progress, obtain
 from peftadvisor.specs import RunSpec
@@ -29,13 +29,15 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
     Raises:
         UsageError: an unknown method is named, or nothing can be predicted.
     """
-    names = question.methods or COMMON
+    everything = question.methods == ALL
+    names = method_names() if everything else question.methods or COMMON
     searches = search(question, [find_method(name) for name in names], progress)
     promising = sorted((found for found in searches if found.fitting), key=_promise)
     answers: list[Choice | Rejection] = [
         _rejected(question, found) for found in searches if not found.fitting
     ]
-    wanted = len(promising) if question.methods else question.top
+    named = question.methods and not everything
+    wanted = len(promising) if named else question.top
     while promising and sum(isinstance(answer, Choice) for answer in answers) < wanted:
         missing = wanted - sum(isinstance(answer, Choice) for answer in answers)
         batch, promising = promising[:missing], promising[missing:]

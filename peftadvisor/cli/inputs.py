@@ -148,16 +148,19 @@ def budget(values: Values) -> Budget:
 
 
 def method_names(text: str | None) -> tuple[str, ...] | None:
-    """The methods that ``--methods A,B`` names, None for all.
+    """The methods that ``--methods A,B`` names, ``ALL``, or None for those in common use.
 
     Raises:
         UsageError: an unknown name, or none at all.
     """
     if text is None:
         return None
+    from peftadvisor.advisor.question import ALL
     from peftadvisor.methods import find_method
 
     names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+    if tuple(names) == ALL:
+        return ALL
     if not names:
         raise UsageError("--methods names no method; write them like lora,ia3")
     return tuple(find_method(name).name for name in names)

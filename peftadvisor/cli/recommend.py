@@ -20,7 +20,11 @@ from peftadvisor.cli.output import check_writable, emit, progress
     show_default=True,
     help="Samples per optimizer step, over all GPUs.",
 )
-@click.option("--methods", metavar="A,B", help="Only these methods.  [default: all]")
+@click.option(
+    "--methods",
+    metavar="A,B|all",
+    help="Only these methods, or every one there is.  [default: the twelve in common use]",
+)
 @click.option(
     "--top",
     **options.COUNT,

@@ -134,6 +134,12 @@ def test_recommend_asks_the_question(stub: Stub) -> None:
     assert question.budget == Budget(total_tokens=10**7, max_hours=5.0, max_usd=20.0)
 
 
+@pytest.mark.parametrize(("given", "asked"), [((), None), (("--methods", "all"), ("all",))])
+def test_recommend_tries_all_methods_when_told(given: Any, asked: Any, stub: Stub) -> None:
+    assert main(["recommend", "--model", "t5-small", "--gpu", "a100-40g", *given]) == 0
+    assert stub.asked.methods == asked
+
+
 @pytest.mark.parametrize(("verdict", "code"), [("fits", 0), ("tight", 4), ("oom", 3)])
 def test_strict_turns_the_verdict_into_a_code(verdict: Any, code: int, stub: Stub) -> None:
     stub.answer = replace(stub.answer, verdict=verdict)

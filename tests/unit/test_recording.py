@@ -61,6 +61,27 @@ def recorded() -> Recording:
     return record(TINY, MethodSpec(name="lora"), regime=MANY)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "trained"),
+    [
+        # A key and a value, 2 x 2 heads x 16, for each of 20 virtual tokens in 8 layers: they grow
+        # with depth outside of all layers.
+        ("prefix-tuning", {"virtual_tokens": 20}, 8 * 20 * 2 * 32),
+        # A prompt of 10 x 64 and a gate in the last 6 layers only.
+        ("adaption-prompt", {"virtual_tokens": 10, "layers": 6}, 6 * (10 * 64 + 1)),
+    ],
+)
+def test_parameters_where_layers_differ(
+    method: str, settings: dict[str, int], trained: int
+) -> None:
+    pytest.importorskip("peft")
+    from peftadvisor.simulator.record import record
+
+    chosen = MethodSpec(name=method).with_settings(**settings)
+    made = record(TINY, chosen, regime=Regime(single=False, lengths="aligned"))
+    assert made.parameter_counts(made.facts["units"])[1] == trained
+
+
 @pytest.fixture(scope="session")
 def packed(recorded: Recording) -> bytes:
     return pack(recorded)
