@@ -1,4 +1,4 @@
-"""Record the bundled models: every method, with and without checkpointing, batch 1 and more.
+"""Record the bundled models: the methods that ship, with and without checkpointing, batch 1 and more.
 
     python benchmarks/make_recordings.py [--models a,b] [--methods x,y] [--workers 2] [--out DIR]
 
@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from peftadvisor.advisor.estimating import implied_training
+from peftadvisor.data.measured_runs import logged_counts
 from peftadvisor.data.models import find_model
 from peftadvisor.errors import PeftAdvisorError, UnsupportedError
 from peftadvisor.methods import COMMON
@@ -26,6 +27,8 @@ from peftadvisor.simulator.regimes import Regime, windows
 from peftadvisor.specs import MethodSpec, TrainingSpec
 
 LONGEST_WINDOW = 4096
+SHIPPED = tuple(dict.fromkeys([*(row.method for row in logged_counts()), *COMMON]))
+"""The methods of the survey's experiments, then what is tried where the user names none."""
 MODELS = Path(__file__).with_name("bundled_models.txt")
 
 
@@ -49,6 +52,7 @@ def regimes(variant: Variant) -> Iterator[Regime]:
 def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> str:
     """Record all that is missing of one model; one line of what came of it."""
     started, made, skipped, failed = time.time(), 0, 0, []
+    inexact: set[str] = set()  # methods that took aligned lengths only
     for variant in variants(model_id, methods, kernels):
         if variant.refusal():
             skipped += 1
@@ -58,7 +62,8 @@ def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> 
                 skipped += 1
                 continue
             try:
-                _record(variant, regime, out)
+                if not _record(variant, regime, out, variant.method.name in inexact):
+                    inexact.add(variant.method.name)
                 made += 1
             except UnsupportedError as error:
                 variant.keep_refusal(str(error), out)
@@ -79,12 +84,13 @@ def _present(variant: Variant, regime: Regime, out: Path) -> bool:
     return any(variant.member(kind) in names for kind in kinds)
 
 
-def _record(variant: Variant, regime: Regime, out: Path) -> None:
+def _record(variant: Variant, regime: Regime, out: Path, aligned: bool) -> bool:
+    """Keep a recording for any lengths, else for aligned ones; whether it is for any."""
     from peftadvisor.simulator.attention import Device
     from peftadvisor.simulator.record import record
 
     device = Device(REPRESENTATIVE[variant.kernels])
-    for lengths in ("any", "aligned"):
+    for lengths in ("aligned",) if aligned else ("any", "aligned"):
         piece = dataclasses.replace(regime, lengths=lengths)
         try:
             recording = record(variant.model, variant.method, variant.training, device, piece)
@@ -93,14 +99,15 @@ def _record(variant: Variant, regime: Regime, out: Path) -> None:
                 raise
             continue
         variant.keep(piece, recording, out)
-        return
+        return lengths == "any"
+    raise AssertionError("aligned lengths end in a recording or an error")
 
 
 def main() -> None:
     """Record in parallel, one model per process at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=None)
-    parser.add_argument("--methods", default=",".join(COMMON))
+    parser.add_argument("--methods", default=",".join(SHIPPED))
     parser.add_argument("--kernels", default="flash")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=BUNDLED)
