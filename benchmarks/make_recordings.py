@@ -1,4 +1,4 @@
-"""Record the bundled models: the methods that ship, with and without checkpointing, batch 1 and more.
+"""Record the bundled models: what ships, with and without checkpointing, for batch 1 and more.
 
     python benchmarks/make_recordings.py [--models a,b] [--methods x,y] [--workers 2] [--out DIR]
 
