@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from peftadvisor.errors import UnsupportedError
+from peftadvisor.methods.base import Attach, Settings
 from peftadvisor.methods.roles import projection_names, targets
 
 QUERY_VALUE = "q v qkv"
@@ -115,3 +116,13 @@ def adapt(model: Any, config_class: str, target_modules: Any, **fields: Any) -> 
     targets = target_modules or query_value_targets(model)
     config = getattr(peft, config_class)
     return wrap(model, config(task_type=task_type(model), target_modules=targets, **fields))
+
+
+def adapter(config_class: str, **names: str) -> Attach:
+    """An ``attach`` by a PEFT tuner: each field of its config from the setting of that name."""
+
+    def attach(model: Any, settings: Settings) -> Any:
+        fields = {field: settings[name] for field, name in names.items()}
+        return adapt(model, config_class, settings["target_modules"], **fields)
+
+    return attach

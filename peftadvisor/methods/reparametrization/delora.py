@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's Delora, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(
-        model,
-        "DeloraConfig",
-        settings["target_modules"],
-        r=settings["rank"],
-        delora_lambda=settings["strength"],
-    )
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -46,7 +31,7 @@ DELORA = Method(
         ),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("DeloraConfig", r="rank", delora_lambda="strength"),
     trainable=trainable,
     merge=merge,
     several=True,

@@ -2,36 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
-
-if TYPE_CHECKING:
-    from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's Gralora, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(
-        model,
-        "GraloraConfig",
-        settings["target_modules"],
-        r=settings["rank"],
-        alpha=settings["alpha"],
-        gralora_k=settings["blocks"],
-    )
-
-
-def trainable(layout: Layout, settings: Settings) -> int:
-    """As LoRA: r·(i + o); the blocks share out what LoRA has as one."""
-    chosen = layout.targets(settings["target_modules"], QUERY_VALUE)
-    return layout.head + sum(settings["rank"] * (x.inputs + x.outputs) for x in chosen)
-
+from peftadvisor.methods.base import Axes, Hyperparameter, Method
+from peftadvisor.methods.peft_backed import adapter, merge
+from peftadvisor.methods.reparametrization import lora
 
 GRALORA = Method(
     name="gralora",
@@ -48,8 +21,8 @@ GRALORA = Method(
         Hyperparameter("blocks", 2, 2, 4, rule="2, or 4 from rank 64 on", source="GraLoRA paper"),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
-    trainable=trainable,
+    attach=adapter("GraloraConfig", r="rank", alpha="alpha", gralora_k="blocks"),
+    trainable=lora.trainable,
     merge=merge,
     quantized_base=True,
     several=True,

@@ -5,29 +5,9 @@ HiRA: Parameter-Efficient Hadamard High-Rank Adaptation, ICLR 2025.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
-
-if TYPE_CHECKING:
-    from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's Hira, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(model, "HiraConfig", settings["target_modules"], r=settings["rank"])
-
-
-def trainable(layout: Layout, settings: Settings) -> int:
-    """As LoRA: r·(i + o)."""
-    chosen = layout.targets(settings["target_modules"], QUERY_VALUE)
-    return layout.head + sum(settings["rank"] * (x.inputs + x.outputs) for x in chosen)
-
+from peftadvisor.methods.base import Axes, Hyperparameter, Method
+from peftadvisor.methods.peft_backed import adapter, merge
+from peftadvisor.methods.reparametrization import lora
 
 HIRA = Method(
     name="hira",
@@ -47,8 +27,8 @@ HIRA = Method(
         ),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
-    trainable=trainable,
+    attach=adapter("HiraConfig", r="rank"),
+    trainable=lora.trainable,
     merge=merge,
     quantized_base=True,
     several=True,

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's HRA, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(model, "HRAConfig", settings["target_modules"], r=settings["rank"])
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -39,7 +30,7 @@ HRA = Method(
         ),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("HRAConfig", r="rank"),
     trainable=trainable,
     merge=merge,
     several=True,

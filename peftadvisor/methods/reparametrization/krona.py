@@ -23,7 +23,7 @@ def attach(model: Any, settings: Settings) -> Any:
     Raises:
         UnsupportedError: PEFT refuses the model, or it has no such projections.
     """
-    return lokr.attach(model, {**settings, **WHOLE})
+    return lokr.LOKR.attach(model, {**settings, **WHOLE})
 
 
 def trainable(layout: Layout, settings: Settings) -> int:

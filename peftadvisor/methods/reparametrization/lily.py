@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's Lily, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(
-        model,
-        "LilyConfig",
-        settings["target_modules"],
-        r=settings["rank"],
-        stride_A=settings["stride"],
-        num_B=settings["experts"],
-    )
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -50,7 +34,7 @@ LILY = Method(
         Hyperparameter("experts", 2, 2, 8, rule="B's that a router mixes", source="PEFT defaults"),
         Hyperparameter("target_modules", None, rule="query and value by default, as for lora"),
     ),
-    attach=attach,
+    attach=adapter("LilyConfig", r="rank", stride_A="stride", num_B="experts"),
     trainable=trainable,
     quantized_base=True,
     several=True,

@@ -5,24 +5,13 @@ Hyeon-Woo et al. 2021, arXiv 2108.06098.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's LoHa, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(
-        model, "LoHaConfig", settings["target_modules"], r=settings["rank"], alpha=settings["alpha"]
-    )
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -43,7 +32,7 @@ LOHA = Method(
         Hyperparameter("alpha", 8, 4, 32, rule="the rank", source="PEFT defaults"),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("LoHaConfig", r="rank", alpha="alpha"),
     trainable=trainable,
     merge=merge,
     several=True,

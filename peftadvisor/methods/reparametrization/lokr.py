@@ -5,29 +5,13 @@ With PEFT's defaults the two factors are near square, which is KronA with a rank
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout, Linear
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's LoKr, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(
-        model,
-        "LoKrConfig",
-        settings["target_modules"],
-        r=settings["rank"],
-        alpha=settings["alpha"],
-        decompose_factor=settings["factor"],
-    )
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -71,7 +55,7 @@ LOKR = Method(
         Hyperparameter("factor", -1, rule="-1 is near square", source="PEFT defaults"),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("LoKrConfig", r="rank", alpha="alpha", decompose_factor="factor"),
     trainable=trainable,
     merge=merge,
     several=True,

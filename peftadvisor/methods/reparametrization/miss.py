@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's Miss, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(
-        model,
-        "MissConfig",
-        settings["target_modules"],
-        r=settings["rank"],
-        init_weights=settings["variant"],
-        mini_r=settings["mini_rank"],
-    )
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -51,7 +35,7 @@ MISS = Method(
         Hyperparameter("mini_rank", 1, 1, 64, rule="of the variant mini", source="PEFT"),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("MissConfig", r="rank", init_weights="variant", mini_r="mini_rank"),
     trainable=trainable,
     merge=merge,
     several=True,

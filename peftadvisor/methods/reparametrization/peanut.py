@@ -5,22 +5,13 @@ Zhong et al. 2024, arXiv 2410.01870.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's Peanut, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(model, "PeanutConfig", settings["target_modules"], r=settings["rank"])
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -40,7 +31,7 @@ PEANUT = Method(
         Hyperparameter("rank", 32, 8, 64, source="PEFT defaults"),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("PeanutConfig", r="rank"),
     trainable=trainable,
     merge=merge,
     several=True,

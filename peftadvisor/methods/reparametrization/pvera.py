@@ -5,22 +5,13 @@ PVeRA: Probabilistic Vector-Based Random Matrix Adaptation, 2025.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's Pvera, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(model, "PveraConfig", settings["target_modules"], r=settings["rank"])
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -40,7 +31,7 @@ PVERA = Method(
         Hyperparameter("rank", 256, 64, 1024, rule="as VeRA", source="PEFT defaults"),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("PveraConfig", r="rank"),
     trainable=trainable,
     merge=merge,
     quantized_base=True,

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's TinyLora, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(
-        model, "TinyLoraConfig", settings["target_modules"], r=settings["rank"], u=settings["width"]
-    )
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -42,7 +31,7 @@ TINYLORA = Method(
         ),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("TinyLoraConfig", r="rank", u="width"),
     trainable=trainable,
     merge=merge,
     several=True,

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftadvisor.methods.base import Axes, Hyperparameter, Method, Settings
-from peftadvisor.methods.peft_backed import QUERY_VALUE, adapt, merge
+from peftadvisor.methods.peft_backed import QUERY_VALUE, adapter, merge
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
-
-
-def attach(model: Any, settings: Settings) -> Any:
-    """Wrap the model by PEFT's Vera, on query and value by default.
-
-    Raises:
-        UnsupportedError: PEFT refuses the model, or it has no such projections.
-    """
-    return adapt(model, "VeraConfig", settings["target_modules"], r=settings["rank"])
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
@@ -44,7 +35,7 @@ VERA = Method(
         ),
         Hyperparameter("target_modules", None),
     ),
-    attach=attach,
+    attach=adapter("VeraConfig", r="rank"),
     trainable=trainable,
     merge=merge,
     quantized_base=True,
