@@ -23,18 +23,28 @@ layers) are buffers made after the base model was loaded to the GPU, and PEFT mo
 only. ``model.to(device)``, as the Trainer calls it, would bring them over.
 """
 
-_COLUMNS = ("row_id", "source", "commit", "model", "method", "settings", "peak_reserved_bytes")
+_COLUMNS = (
+    "row_id",
+    "source",
+    "commit",
+    "model",
+    "method",
+    "settings",
+    "peak_reserved_bytes",
+    "trainable_params",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRun:
-    """One published run: what was run, its peak reserved bytes, and where it is published."""
+    """One published run: what was run, what was trained, its peak, and where it is published."""
 
     row_id: str
     model: str
     method: MethodSpec
     micro_batch_size: int
     peak_reserved_bytes: int
+    trained: int
     source: str
 
 
@@ -57,6 +67,7 @@ def _run(row: Mapping[str, str]) -> MeasuredRun:
         method=MethodSpec(name=row["method"]).with_settings(**hashable),
         micro_batch_size=int(row["micro_batch_size"]),
         peak_reserved_bytes=int(row["peak_reserved_bytes"]),
+        trained=int(row["trainable_params"]),
         source=f"{row['source']} @ {row['commit'][:10]}",
     )
 

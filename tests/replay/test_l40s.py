@@ -23,7 +23,7 @@ from peftadvisor.data.measured_runs import (
 from peftadvisor.data.models import find_model
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.step import simulate
-from peftadvisor.simulator.trace import replay_events
+from peftadvisor.simulator.trace import replay_events, total_counts
 from peftadvisor.specs import TrainingSpec
 from peftadvisor.units import GIB
 
@@ -41,6 +41,7 @@ def test_reserved_peak_is_within_five_percent(run: MeasuredRun) -> None:
         max_grad_norm=0.0,
     )
     trace = simulate(find_model(run.model), run.method, training, ADA)
+    assert total_counts(trace.parameters_by_tag)[1] == run.trained
     result = replay(*replay_events(trace))
     reserved_bytes = result.reserved_peak_bytes - LEFT_ON_CPU_BYTES.get(run.method.name, 0)
     error = reserved_bytes / run.peak_reserved_bytes - 1

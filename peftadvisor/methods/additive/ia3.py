@@ -35,7 +35,7 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
     )
     from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TABLE
 
-    feed_forward = known_targets(FEED_FORWARD, model)
+    feed_forward = settings["feedforward_modules"] or known_targets(FEED_FORWARD, model)
     if feed_forward is None:
         feed_forward = _down_names(model)
     names = settings["target_modules"] or known_targets(TABLE, model)
@@ -72,11 +72,17 @@ def _down_names(model: Any) -> list[str]:
     return list(names)
 
 
-def trainable(layout: Layout, _: Settings) -> int:
+def trainable(layout: Layout, settings: Settings) -> int:
     """A scale per output of keys and values and per input of feed-forward's last layer.
 
     PEFT finds the latter by name: where attention's output has the same name (BERT), it as well.
+    Of layers that are named those of feed-forward are scaled at their inputs, others at outputs.
     """
+    named, feed_forward = settings["target_modules"], settings["feedforward_modules"]
+    if named:
+        inputs = layout.targets(feed_forward, "down")
+        chosen = layout.targets(named, "")
+        return layout.head + sum(x.inputs if x in inputs else x.outputs for x in chosen)
     keys_values = layout.sum("k v qkv", lambda linear: linear.outputs)
     names = {linear.name for linear in layout.linears if linear.role == "down"}
     scaled = (x for x in layout.linears if x.role in ("down", "o") and x.name in names)
@@ -90,7 +96,12 @@ IA3 = Method(
     year=2022,
     citation="Liu et al. 2022, arXiv 2205.05638",
     axes=Axes("yes", "yes", "no", "scaling", "recalled"),
-    hyperparameters=(Hyperparameter("target_modules", None),),
+    hyperparameters=(
+        Hyperparameter("target_modules", None),
+        Hyperparameter(
+            "feedforward_modules", None, rule="those of the targets that are scaled at their inputs"
+        ),
+    ),
     attach=attach,
     trainable=trainable,
     merge=merge,
