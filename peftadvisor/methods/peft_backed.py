@@ -11,7 +11,7 @@ from peftadvisor.methods.base import Attach, Settings
 from peftadvisor.methods.roles import projection_names, targets
 
 QUERY_VALUE = "q v qkv"
-"""Roles of the layers that most variants of LoRA adapt unless told otherwise."""
+"""Roles of the layers that most variants of LoRA adapt; PEFT's table may name others."""
 
 _TASKS: Mapping[str, str] = {
     "ForCausalLM": "CAUSAL_LM",
@@ -31,12 +31,13 @@ def task_type(model: Any) -> str | None:
 
 
 def heads(model: Any) -> list[Any]:
-    """The heads that PEFT trains whole: those of sequence classification."""
+    """The heads that PEFT trains whole: those of sequence classification, found by name endings."""
     from peft.utils.constants import SEQ_CLS_HEAD_NAMES
 
     if task_type(model) != "SEQ_CLS":
         return []
-    return [module for name, module in model.named_children() if name in SEQ_CLS_HEAD_NAMES]
+    ends = tuple(SEQ_CLS_HEAD_NAMES)
+    return [module for name, module in model.named_children() if name.endswith(ends)]
 
 
 def train_heads(model: Any) -> Any:
@@ -46,10 +47,17 @@ def train_heads(model: Any) -> Any:
     return model
 
 
-def known_targets(table: Mapping[str, Any], model: Any) -> Any:
-    """PEFT's own target modules for this model type, or None."""
-    known = table.get(model.config.model_type)
+def known_targets(table: Mapping[str, Any], model_type: str) -> Any:
+    """The names that one of PEFT's tables holds for this model type, or None."""
+    known = table.get(model_type)
     return known if known is None or isinstance(known, str) else list(known)
+
+
+def known_query_value(model_type: str) -> Any:
+    """PEFT's own targets of LoRA for this model type, or None: query and value, seldom others."""
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
+
+    return known_targets(TABLE, model_type)
 
 
 def query_value_targets(model: Any) -> Any:
@@ -58,9 +66,7 @@ def query_value_targets(model: Any) -> Any:
     Raises:
         UnsupportedError: the model has no projections of these roles.
     """
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TABLE
-
-    known = known_targets(TABLE, model)
+    known = known_query_value(model.config.model_type)
     if known:
         return known
     names = projection_names(model, "qv")

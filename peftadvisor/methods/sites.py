@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from peftadvisor.methods.peft_backed import heads
+from peftadvisor.methods.peft_backed import QUERY_VALUE, heads, known_query_value
 from peftadvisor.methods.roles import (
     attention_role,
     hidden_size,
@@ -74,6 +74,7 @@ class Layout:
     trained whole for classification (its bias is counted there alone), ``total`` everything.
     """
 
+    model_type: str
     hidden: int
     key_width: int
     vocabulary: int
@@ -98,8 +99,11 @@ class Layout:
     def targets(self, named: Any, roles: str) -> tuple[Linear, ...]:
         """The linear layers that ``target_modules`` names as PEFT reads it; None: those of roles.
 
-        A list holds ends of paths, a string is "all-linear" or matches whole paths.
+        A list holds ends of paths, a string is "all-linear" or matches whole paths. For query and
+        value PEFT's table of model types goes before roles.
         """
+        if named is None and roles == QUERY_VALUE:
+            named = known_query_value(self.model_type)
         if named is None or named == "all-linear":
             return self.of(roles) if named is None else self.linears
         if isinstance(named, str):
@@ -137,6 +141,7 @@ def layout_of(model: Any) -> Layout:
     in_heads = {name for name, p in named.items() if id(p) in whole}
     biases = {name for name in named if name.endswith("bias")}
     return Layout(
+        model_type=model.config.model_type,
         hidden=hidden_size(model),
         key_width=_key_width(model.config.get_text_config()),
         vocabulary=getattr(model.config.get_text_config(), "vocab_size", 0),
@@ -174,14 +179,12 @@ def _linear(path: str, module: Any, role: Role, layer: int) -> Linear:
 
 
 def _outside(model: Any, inside: set[str]) -> Iterator[Linear]:
-    """Linear layers outside of all layers (a pooler), but for output embeddings and heads."""
-    prefix, part = language_part(model)
+    """Linear layers outside of all layers (a pooler, a vision tower), but for output layers."""
     left_out = {id(model.get_output_embeddings())}
     left_out |= {id(m) for head in heads(model) for m in head.modules()}
-    for path, module in linears(part):
-        full = f"{prefix}.{path}".strip(".")
-        if full not in inside and id(module) not in left_out:
-            yield _linear(full, module, "other", -1)
+    for path, module in linears(model):
+        if path not in inside and id(module) not in left_out:
+            yield _linear(path, module, "other", -1)
 
 
 def _feed_forward_role(path: str, module: Any, size: int) -> Role:

@@ -30,15 +30,10 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
         UnsupportedError: the model has no such projections.
     """
     from peft import IA3Config
-    from peft.utils import (
-        TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as FEED_FORWARD,
-    )
-    from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TABLE
 
-    feed_forward = settings["feedforward_modules"] or known_targets(FEED_FORWARD, model)
+    names, feed_forward = _names(settings, model.config.model_type)
     if feed_forward is None:
         feed_forward = _down_names(model)
-    names = settings["target_modules"] or known_targets(TABLE, model)
     if not names:
         found = [*projection_names(model, "kv"), *feed_forward]
         if not found:
@@ -53,6 +48,19 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
         feedforward_modules=_within(feed_forward, names),
     )
     return wrap(model, config)
+
+
+def _names(settings: Settings, model_type: str) -> tuple[Any, Any]:
+    """Targets and those of them that are scaled at inputs: as set, as in PEFT's tables, or None."""
+    from peft.utils import (
+        TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as FEED_FORWARD,
+    )
+    from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TABLE
+
+    return (
+        settings["target_modules"] or known_targets(TABLE, model_type),
+        settings["feedforward_modules"] or known_targets(FEED_FORWARD, model_type),
+    )
 
 
 def _within(feed_forward: list[str], names: Any) -> list[str]:
@@ -73,20 +81,15 @@ def _down_names(model: Any) -> list[str]:
 
 
 def trainable(layout: Layout, settings: Settings) -> int:
-    """A scale per output of keys and values and per input of feed-forward's last layer.
+    """A scale per input of feed-forward's last layer, per output of keys, values and others.
 
-    PEFT finds the latter by name: where attention's output has the same name (BERT), it as well.
-    Of layers that are named those of feed-forward are scaled at their inputs, others at outputs.
+    Which they are PEFT's table says by name (in BERT attention's output has the name of
+    feed-forward's); where the table ends, roles do.
     """
-    named, feed_forward = settings["target_modules"], settings["feedforward_modules"]
-    if named:
-        inputs = layout.targets(feed_forward, "down")
-        chosen = layout.targets(named, "")
-        return layout.head + sum(x.inputs if x in inputs else x.outputs for x in chosen)
-    keys_values = layout.sum("k v qkv", lambda linear: linear.outputs)
-    names = {linear.name for linear in layout.linears if linear.role == "down"}
-    scaled = (x for x in layout.linears if x.role in ("down", "o") and x.name in names)
-    return layout.head + keys_values + sum(linear.inputs for linear in scaled)
+    named, feed_forward = _names(settings, layout.model_type)
+    inputs = layout.targets(feed_forward, "down")
+    chosen = layout.targets(named, "k v qkv down")
+    return layout.head + sum(x.inputs if x in inputs else x.outputs for x in chosen)
 
 
 IA3 = Method(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.additive.side import on_device
-from peftadvisor.methods.reparametrization.beside import NAME, chosen_layers
+from peftadvisor.methods.reparametrization.beside import NAME, added_beside, chosen_layers
 
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Linear
@@ -30,11 +30,7 @@ def add_beside(
     for linear, module in chosen:
         if wanted(linear):
             module.add_module(NAME, on_device(model, partial(make, linear)))
-            module.register_forward_hook(_added)
-
-
-def _added(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
-    return output + module.beside(inputs[0]).to(output.dtype)
+            module.register_forward_hook(added_beside)
 
 
 def low_rank(inputs: int, outputs: int, rank: int) -> Any:

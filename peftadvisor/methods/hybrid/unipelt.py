@@ -67,7 +67,7 @@ def _add_prefixes(
 def trainable(layout: Layout, settings: Settings, places: int, plain: bool) -> int:
     """LoRA r·(in + out), prefixes, adapters, and a gate of d + 1 for each; a head whole."""
     p, r, gate = settings["virtual_tokens"], settings["rank"], layout.hidden + 1
-    lora = layout.sum(QUERY_VALUE, lambda x: r * (x.inputs + x.outputs) + x.inputs + 1)
+    lora = sum(r * (x.inputs + x.outputs) + x.inputs + 1 for x in layout.targets(None, QUERY_VALUE))
     if plain:
         put = prefixes.flat_size(layout, p)
     else:

@@ -38,7 +38,7 @@ def attach_beside(
         with torch.device(module.weight.device):
             change = make(linear, settings)
         module.add_module(NAME, change.train(module.training))
-        change.hook = module.register_forward_hook(_added)
+        change.hook = module.register_forward_hook(added_beside)
     return train_heads(model)
 
 
@@ -53,7 +53,8 @@ def chosen_layers(model: Any, named: Any) -> Iterator[tuple[Linear, Any]]:
             yield linear, module
 
 
-def _added(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+def added_beside(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+    """A forward hook: the output and what the change beside makes of the input."""
     return output + module.beside(inputs[0]).to(output.dtype)
 
 
