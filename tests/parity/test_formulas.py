@@ -44,6 +44,8 @@ def layout(name: str) -> Layout:
     return layout_of(built(name))
 
 
+# PEFT says so of layers that hold their weight transposed, and goes on.
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
 @pytest.mark.parametrize("name", MODELS, ids=lambda name: name.split("/")[1])
 @pytest.mark.parametrize("method", METHODS)
 def test_formula_counts_what_the_module_trains(method: str, name: str) -> None:
