@@ -25,14 +25,20 @@ class Attached:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def state(self) -> dict[str, Any]:
-        """What must be kept: all that is trained, and all that the method brought along."""
+        """What to go on from later: all that is trained, and all that the method brought along.
+
+        A tensor that several modules share is there once. ``Method.stored`` counts what use of the
+        result needs, which is less for masks, and for prefixes that a network makes.
+        """
         own = {id(p) for p in self.model.parameters() if p.requires_grad}
         if self.method.ever_trained:
             own |= {id(p) for p in self.method.ever_trained(self.model)}
+        named = self.model.state_dict(keep_vars=True)
+        first = {id(tensor): name for name, tensor in reversed(named.items())}
         return {
-            name: tensor
-            for name, tensor in self.model.state_dict(keep_vars=True).items()
-            if id(tensor) in own or id(tensor) not in self.base
+            name: named[name]
+            for number, name in reversed(first.items())
+            if number in own or number not in self.base
         }
 
     def save(self, path: Path) -> None:

@@ -65,8 +65,10 @@ class Simulated:
 
     def parameters(self) -> Parameters:
         """Parameter counts at full depth."""
-        total, trainable, stored = self.recording.parameter_counts(self.units)
-        return Parameters(total=total, trainable=trainable, stored_bytes=stored)
+        total, trainable, trained_bytes = self.recording.parameter_counts(self.units)
+        kept = self.recording.facts.get("stored", trainable)
+        stored_bytes = kept * trained_bytes // trainable
+        return Parameters(total=total, trainable=trainable, stored_bytes=stored_bytes)
 
 
 def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -> Simulated:

@@ -9,8 +9,10 @@ from typing import Any
 
 from peftadvisor.data.models import max_positions
 from peftadvisor.methods import find_method
+from peftadvisor.methods.sites import layout_of
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.batches import task_of
+from peftadvisor.simulator.build import build_model
 from peftadvisor.simulator.deepening import deepen
 from peftadvisor.simulator.depth import at_depth, depth_fields, period
 from peftadvisor.simulator.polynomials import Point
@@ -158,8 +160,13 @@ def record_point(
 
 def _facts(prepared: Prepared, work: _Work, units: list[int]) -> dict[str, Any]:
     method = find_method(work.method.name)
-    longer = method.settings(work.method)[method.virtual_tokens] if method.virtual_tokens else 0
+    settings = method.settings(work.method)
+    longer = settings[method.virtual_tokens] if method.virtual_tokens else 0
+    kept = {}
+    if method.stored:
+        kept["stored"] = method.stored(layout_of(build_model(work.model, work.training)), settings)
     return {
+        **kept,
         "units": units,
         "regime": work.regime.key,
         "virtual_tokens": longer,

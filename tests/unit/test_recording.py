@@ -603,6 +603,17 @@ def test_parameters_at_full_depth(recorded: Recording) -> None:
     assert counts.stored_bytes == 4 * lora
 
 
+def test_frozen_factors_are_stored_too() -> None:
+    pytest.importorskip("peft")
+    from peftadvisor.simulator.record import record
+
+    made = record(TINY, MethodSpec(name="lora-fa"))
+    counts = obtain.Simulated(made, (2, 64, 1), False, "recording").parameters()
+    d, kv, rank, layers = 64, 32, 8, 8
+    assert counts.trainable == layers * rank * (d + kv)  # B of query and value
+    assert counts.stored_bytes == 4 * layers * rank * (2 * d + d + kv)  # and A
+
+
 def test_bundled_recordings_can_be_read() -> None:
     import zipfile
 
