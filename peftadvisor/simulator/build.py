@@ -64,8 +64,10 @@ class Stack:
     field: str = ""
 
 
-def build_model(spec: ModelSpec, training: TrainingSpec) -> nn.Module:
+def build_model(spec: ModelSpec, training: TrainingSpec, device: str = "meta") -> nn.Module:
     """The model as ``from_pretrained`` would give it, in training mode, on the meta device.
+
+    On another device its weights are random, as transformers begins them.
 
     The class is the one that the config names, with a head added where it has none
     (``batches.choose_class``). Experts take the path of a CUDA run (grouped matmul), and
@@ -79,7 +81,7 @@ def build_model(spec: ModelSpec, training: TrainingSpec) -> nn.Module:
         config = completed(spec.config)
         architecture = (config.architectures or [None])[0]
         cls, task = choose_class(config, architecture)
-        model = _instantiate(cls, config, training)
+        model = _instantiate(cls, config, training, device)
     except UsageError as error:
         raise UsageError(f"{spec.id}: {error}") from error
     if task.forward:
@@ -87,26 +89,27 @@ def build_model(spec: ModelSpec, training: TrainingSpec) -> nn.Module:
     return model.train()
 
 
-def _instantiate(cls: Any, config: Any, training: TrainingSpec) -> Any:
+def _instantiate(cls: Any, config: Any, training: TrainingSpec, device: str) -> Any:
     dtype = TORCH_DTYPES[training.dtype]
     attention: str | None = None if training.attention == "sdpa" else training.attention
     if training.attention == "flash_attention_2":
         flash_attention.check(cls, dtype, training.amp)
-        attention = flash_attention.register()
+        attention = flash_attention.register() if device == "meta" else attention
     for part in _parts(config):
         part.use_cache = False
         for name, value in _OFF.items():
             if hasattr(part, name):
                 setattr(part, name, value)
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             model = cls._from_config(config, dtype=dtype, attn_implementation=attention)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
         line = " ".join(str(error).split())[:200]
         raise UsageError(f"{cls.__name__} cannot be built from this config: {line}") from error
     if training.gradient_checkpointing != "none" and not model.supports_gradient_checkpointing:
         raise UsageError(f"{cls.__name__} does not support gradient checkpointing")
-    _all_on_meta(model)
+    if device == "meta":
+        _all_on_meta(model)
     _keep_in_fp32(model, dtype)
     return model
 

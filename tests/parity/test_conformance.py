@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from peftadvisor.methods import find_method, method_names
-from peftadvisor.simulator.conformance import MODELS, check, line
+from peftadvisor.profilers.conformance import MODELS, check, line
 
 UNAVAILABLE = [name for name in method_names() if find_method(name).unavailable]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from peftadvisor.profilers.conformance import simulated_peak_bytes
 from peftadvisor.simulator.attention import Device
-from peftadvisor.simulator.conformance import simulated_peak_bytes
 from peftadvisor.simulator.step import clip_gradients, simulate
 from peftadvisor.specs import MethodSpec, TrainingSpec
 from tests.parity.tiny import CONFIGS, METHODS, RealRun, spec

@@ -11,8 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from peftadvisor.data.models import find_model
 from peftadvisor.methods import find_method
+from peftadvisor.profilers.conformance import MODELS, ModelRun, simulated_peak_bytes
 from peftadvisor.simulator.attention import Device
-from peftadvisor.simulator.conformance import MODELS, ModelRun, simulated_peak_bytes
 from peftadvisor.simulator.inference import generate, trace_inference
 from peftadvisor.simulator.step import prepare
 from peftadvisor.simulator.trace import Event, Segment

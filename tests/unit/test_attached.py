@@ -11,7 +11,7 @@ import torch
 from peftadvisor.errors import UsageError
 from peftadvisor.methods import find_method
 from peftadvisor.methods.attached import Attached, attach
-from peftadvisor.simulator.conformance import MODELS
+from peftadvisor.profilers.conformance import MODELS
 
 
 def llama() -> Any:

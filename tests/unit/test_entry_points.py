@@ -37,7 +37,7 @@ def run(code: list[str], environment: dict[str, str]) -> subprocess.CompletedPro
 
 
 def test_it_keeps_the_same_promises(installed: dict[str, str]) -> None:
-    done = run(["-m", "peftadvisor.simulator.conformance", "output-scale"], installed)
+    done = run(["-m", "peftadvisor.profilers.conformance", "output-scale"], installed)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["ok"] * 3
 

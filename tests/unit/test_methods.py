@@ -241,7 +241,7 @@ def test_bottleneck_adapters_have_the_dtype_of_the_base(method: str) -> None:
 
 def taken_by(name: str) -> Any:
     """The first of three small models that takes the method, with it attached."""
-    from peftadvisor.simulator.conformance import MODELS, ModelRun
+    from peftadvisor.profilers.conformance import MODELS, ModelRun
     from peftadvisor.simulator.step import prepare
 
     for model in MODELS:

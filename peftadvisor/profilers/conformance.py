@@ -1,6 +1,6 @@
 """Hold a method to what it promises, on tiny real models: counts, training, files, merging, memory.
 
-    python -m peftadvisor.simulator.conformance [NAME ...]
+    python -m peftadvisor.profilers.conformance [NAME ...]
 
 The same checks for our methods and for those of other packages.
 """
@@ -19,16 +19,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 from peftadvisor.errors import UnsupportedError, UsageError
 from peftadvisor.methods import find_method, method_names
 from peftadvisor.methods.attached import Attached, attach
 from peftadvisor.methods.base import Method
 from peftadvisor.methods.sites import layout_of
+from peftadvisor.profilers.instruments import allocations
+from peftadvisor.profilers.workload import Workload
 from peftadvisor.simulator.attention import Device
+from peftadvisor.simulator.build import build_model
 from peftadvisor.simulator.optimizers import make_optimizer
-from peftadvisor.simulator.step import clip_gradients, prepare, trace_run
+from peftadvisor.simulator.step import prepare, trace_run
 from peftadvisor.simulator.trace import Event, Segment, Trace
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
@@ -127,16 +129,8 @@ class ModelRun:
 
     def base(self) -> Any:
         """The same random model at every call."""
-        import transformers
-
-        raw = dict(self.config)
-        config = transformers.AutoConfig.for_model(raw.pop("model_type"), **raw)
-        config.use_cache = False
         torch.manual_seed(0)
-        cls = getattr(transformers, self.config["architectures"][0])
-        return cls._from_config(
-            config, dtype=torch.float32, attn_implementation=TRAINING.attention
-        ).train()
+        return build_model(self.spec(), TRAINING, "cpu")
 
     def attached(self, seed: int = 1) -> Attached:
         """The method attached to it, its own random start by ``seed``."""
@@ -254,36 +248,8 @@ class ModelRun:
 
     def peak_error(self) -> float:
         """Simulated peak over the CPU profiler's record of every allocation, minus 1."""
-        return simulated_peak_bytes(self.trace) / self.measured_peak_bytes() - 1
-
-    def measured_peak_bytes(self) -> int:
-        """Most bytes held in two steps, by the CPU profiler's record."""
-        attached = self.attached()
-        parameters = [p for p in attached.model.parameters() if p.requires_grad]
-        optimizer = self.optimizer(attached)
-        batch = self.batch()
-
-        def forward_backward() -> None:
-            held = {name: tensor.clone() for name, tensor in batch.items()}
-            out = attached.model(**held)
-            torch.autograd.backward([out.loss])
-
-        def step() -> None:
-            forward_backward()
-            clip_gradients([p.grad for p in parameters if p.grad is not None], 1.0)
-            if self.method.before_step:
-                self.method.before_step(attached.model, 0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-        tensors = [*attached.model.parameters(), *attached.model.buffers()]
-        static = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            step()
-            step()
-        events = profiler.profiler.kineto_results.events()
-        changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
-        return sum(static.values()) + int(np.cumsum([nbytes for _, nbytes in changes]).max())
+        workload = Workload(self.spec(), MethodSpec(name=self.method.name), TRAINING)
+        return simulated_peak_bytes(self.trace) / allocations(workload).peak_bytes - 1
 
 
 def simulated_peak_bytes(trace: Trace, *, accumulate: bool = False) -> int:

@@ -1,0 +1,1 @@
+"""Real runs on a device, measured: memory, FLOPs, time."""

@@ -1,0 +1,88 @@
+"""A run measured on the CPU against the same run simulated: allocations, FLOPs, and its times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from peftadvisor.errors import UnsupportedError
+from peftadvisor.profilers.conformance import MODELS, TRAINING, simulated_peak_bytes
+from peftadvisor.profilers.instruments import allocations, flops, seconds
+from peftadvisor.profilers.workload import Workload
+from peftadvisor.simulator.attention import Device
+from peftadvisor.simulator.step import simulate
+from peftadvisor.simulator.trace import Event, Phase, Segment, Trace
+from peftadvisor.specs import MethodSpec, TrainingSpec
+from tests.parity.tiny import spec
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulated": {"gradient_accumulation_steps": 2},
+    "checkpointed": {"gradient_checkpointing": "non-reentrant"},
+    "adafactor": {"optimizer": "adafactor"},
+    "eager": {"attention": "eager"},
+    "not clipped": {"max_grad_norm": 0.0},
+}
+
+
+def simulated(model: str, method: str, training: TrainingSpec) -> Trace:
+    return simulate(spec(MODELS[model]), MethodSpec(name=method), training, Device(None))
+
+
+def measured(model: str, method: str, training: TrainingSpec) -> Workload:
+    torch.set_num_threads(1)
+    return Workload(spec(MODELS[model]), MethodSpec(name=method), training)
+
+
+def flops_of(trace: Trace, *phases: Phase) -> int:
+    first = (Segment.STEP_1, Segment.UPDATE_1)
+    events = zip(
+        trace.event_kind, trace.event_ref, trace.event_segment, trace.event_phase, strict=True
+    )
+    return sum(
+        trace.kernel_flops[ref]
+        for kind, ref, segment, phase in events
+        if kind == Event.KERNEL and segment in first and phase in phases
+    )
+
+
+def beside(training: TrainingSpec) -> int:
+    """Each checkpoint keeps the state of the CPU's random numbers, which no GPU holds."""
+    layers = 4
+    return 0 if training.gradient_checkpointing == "none" else layers * 5120
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=list(CHANGES))
+@pytest.mark.parametrize("method", ["full", "lora", "houlsby"])
+@pytest.mark.parametrize("model", MODELS)
+def test_simulated_equals_measured(model: str, method: str, changes: dict[str, Any]) -> None:
+    training = replace(TRAINING, **changes)
+    trace = simulated(model, method, training)
+    held = allocations(measured(model, method, training))
+    accumulated = training.gradient_accumulation_steps > 1
+    peak = simulated_peak_bytes(trace, accumulate=accumulated)
+    assert abs(peak - held.peak_bytes) <= 0.001 * held.peak_bytes + beside(training)
+    assert max(held.phase_bytes.values()) == held.peak_bytes
+    counted = flops(measured(model, method, training))
+    micro = training.gradient_accumulation_steps
+    assert micro * flops_of(trace, Phase.FORWARD) == counted["forward"]
+    assert micro * flops_of(trace, Phase.BACKWARD, Phase.RECOMPUTE) == counted["backward"]
+
+
+def test_phases_take_the_time_of_a_step() -> None:
+    took = seconds(measured("llama", "lora", TRAINING), steps=5)
+    assert len(took.steps) == 5
+    low, high = took.quartiles_s
+    assert low <= took.median_s <= high
+    assert set(took.phases) == {"forward", "backward", "optimizer"}
+    assert sum(took.phases.values()) <= 2 * took.median_s
+
+
+def test_what_is_not_installed_is_said() -> None:
+    with pytest.raises(UnsupportedError, match="pip install bitsandbytes"):
+        measured("llama", "lora", replace(TRAINING, optimizer="adamw-8bit"))
+    with pytest.raises(UnsupportedError, match="--engine simulate"):
+        measured("llama", "qlora", replace(TRAINING, quantization="nf4"))
