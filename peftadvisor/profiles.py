@@ -7,11 +7,12 @@ All integers are base units (bytes, FLOPs with 1 MAC = 2 FLOPs, tokens), all tim
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
-from peftadvisor.specs import RunSpec, Verdict
+from peftadvisor.specs import MethodSpec, RunSpec, TrainingSpec, Verdict
 
 SCHEMA_VERSION = 1
+Engine = Literal["simulate", "measure"]
 FLOP_CONVENTION = "1 MAC = 2 FLOPs; matrix products, convolutions and attention are counted"
 
 
@@ -123,13 +124,55 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """What one run held and computed, simulated or measured: the same type for both."""
+class PhaseMemory:
+    """Most bytes that tensors held, in all and in each phase of the run.
 
+    ``static_bytes`` is held from load on: parameters and buffers. ``host_peak_bytes`` is the
+    largest resident set of the process, libraries included; None where nothing ran.
+    """
+
+    static_bytes: int
+    allocated_peak_bytes: int
+    peak_phase: str
+    phase_peak_bytes: dict[str, int] = field(hash=False)
+    host_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseTime:
+    """Seconds of one optimizer step: median, quartiles, medians of the phases, and throughput."""
+
+    step_s: float
+    low_s: float
+    high_s: float
+    phase_s: dict[str, float] = field(hash=False)
+    tokens_per_s: float
+    samples_per_s: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one run held and computed, simulated or measured: the same type for both.
+
+    FLOPs are of one optimizer step by phase; what is recomputed counts as backward. ``time`` is
+    None where nothing ran.
+    """
+
+    engine: Engine
+    device: str
+    model: str
+    method: MethodSpec
+    training: TrainingSpec
     parameters: Parameters
-    memory: Memory
-    flops: Flops
+    memory: PhaseMemory
+    phase_flops: dict[str, int] = field(hash=False)
+    time: PhaseTime | None
     provenance: Provenance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

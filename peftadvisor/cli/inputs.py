@@ -114,19 +114,23 @@ def run_spec(values: Values) -> RunSpec:
     Raises:
         UsageError: any of its parts is wrong.
     """
-    from peftadvisor.methods import find_method
-
     method = method_spec(values)
     gpu = gpu_spec(values["gpu"], values["gpu_memory"])
     model = model_spec(values["model"])
-    quantization = values["quantization"] or find_method(method.name).quantization
     return RunSpec(
         model=model,
         method=method,
-        training=training_spec({**values, "quantization": quantization}, model),
+        training=training_spec({**values, **implied(method, values)}, model),
         gpu=gpu,
         gpus=values["gpus"],
     )
+
+
+def implied(method: MethodSpec, values: Values) -> dict[str, Any]:
+    """The quantization that is asked for, else the one that the method brings along."""
+    from peftadvisor.methods import find_method
+
+    return {"quantization": values["quantization"] or find_method(method.name).quantization}
 
 
 def budget(values: Values) -> Budget:

@@ -19,6 +19,7 @@ from peftadvisor.errors import PeftAdvisorError
 _COMMANDS = {
     "estimate": "peftadvisor.cli.estimate",
     "list": "peftadvisor.cli.list_",
+    "profile": "peftadvisor.cli.profile",
     "recommend": "peftadvisor.cli.recommend",
 }
 _EXIT_INTERNAL, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130

@@ -88,13 +88,15 @@ def _choice(literal: Any) -> click.Choice[str]:
     return click.Choice(get_args(literal))
 
 
+model = click.option(
+    "--model",
+    required=True,
+    metavar="NAME|PATH",
+    help="A bundled model, a local config.json (or its folder), or a Hub id to fetch.",
+)
+
 what = _bundle(
-    click.option(
-        "--model",
-        required=True,
-        metavar="NAME|PATH",
-        help="A bundled model, a local config.json (or its folder), or a Hub id to fetch.",
-    ),
+    model,
     click.option(
         "--gpu", required=True, metavar="NAME", help="A GPU, or 'auto' for the one in here."
     ),

@@ -1,0 +1,76 @@
+"""Profiles of one run side by side, as a sheet to render."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from peftadvisor.profiles import Profile
+from peftadvisor.report import Listing, Sheet
+from peftadvisor.units import format_bytes, format_count, format_seconds
+
+HEADS: Mapping[str, str] = {"simulate": "simulated", "measure": "measured"}
+
+
+def sheet(profiles: Sequence[Profile]) -> Sheet:
+    """One column for each profile, and how far the first is from the last where there are two."""
+    first = profiles[0]
+    t = first.training
+    length = f"{t.micro_batch_size} × {t.seq_len}"
+    columns = ["of one step", *(HEADS[p.engine] for p in profiles)]
+    if len(profiles) > 1:
+        columns.append("difference")
+    return Sheet(
+        title=f"{first.method.name} on {first.model}, {first.device}",
+        facts={
+            "Run": f"micro-batch {length}, {t.gradient_accumulation_steps} accumulation steps, "
+            f"{t.dtype}, {t.optimizer}, {t.attention}, checkpointing {t.gradient_checkpointing}",
+            **{f"From {p.engine}": _provenance(p) for p in profiles},
+        },
+        table=Listing(kind="profile", columns=tuple(columns), rows=tuple(_rows(profiles))),
+        data={"profiles": [profile.to_dict() for profile in profiles]},
+    )
+
+
+def _rows(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
+    rows = [
+        _row("parameters", [p.parameters.total for p in profiles], format_count),
+        _row("trained", [p.parameters.trainable for p in profiles], "{:,}".format),
+        _row("peak", [p.memory.allocated_peak_bytes for p in profiles], format_bytes),
+    ]
+    for phase in ("load", "forward", "backward", "optimizer"):
+        held = [p.memory.phase_peak_bytes.get(phase) for p in profiles]
+        rows.append(_row(f"  in {phase}", held, format_bytes))
+    for phase in ("forward", "backward"):
+        rows.append(_row(f"FLOPs {phase}", [p.phase_flops[phase] for p in profiles], _flops))
+    rows.append(_row("seconds", [p.time and p.time.step_s for p in profiles], format_seconds))
+    for phase in ("forward", "backward", "optimizer"):
+        took = [p.time and p.time.phase_s.get(phase) for p in profiles]
+        rows.append(_row(f"  of {phase}", took, format_seconds))
+    rows.append(_row("host memory", [p.memory.host_peak_bytes for p in profiles], format_bytes))
+    heads = [HEADS[p.engine] for p in profiles]
+    return [dict(zip(["of one step", *heads, "difference"], row, strict=False)) for row in rows]
+
+
+def _row(name: str, values: list[Any], form: Callable[[Any], str]) -> list[str | None]:
+    shown = [None if value is None else form(value) for value in values]
+    return [name, *shown, _difference(values) if len(values) > 1 else None]
+
+
+def _difference(values: list[Any]) -> str | None:
+    first, last = values[0], values[-1]
+    if first is None or last is None:
+        return None
+    if first == last:
+        return "same"
+    return f"{first / last - 1:+.3%}" if last else None
+
+
+def _flops(count: int) -> str:
+    return f"{count / 1e9:,.3f} GFLOP"
+
+
+def _provenance(profile: Profile) -> str:
+    versions = ", ".join(f"{name} {is_}" for name, is_ in profile.provenance.versions.items())
+    median = f"; median of {profile.time.steps} steps" if profile.time else ""
+    return f"{profile.provenance.recording}; {versions}{median}"

@@ -1,0 +1,67 @@
+"""``peftadvisor profile`` on a small Llama: both engines, refusals, and children that die."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("peft")
+
+from peftadvisor.cli.main import main  # noqa: E402
+from peftadvisor.profilers.conformance import MODELS  # noqa: E402
+
+SMALL = ("--seq-len", "32", "--dtype", "fp32", "--steps", "2")
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> str:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(MODELS["llama"]))
+    return str(path)
+
+
+def test_both_engines_agree(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = threading.active_count()
+    assert main(["profile", "--model", llama, "--method", "lora", *SMALL, "--format", "json"]) == 0
+    simulated, measured = json.loads(capsys.readouterr().out)["profiles"]
+    assert (simulated["engine"], measured["engine"]) == ("simulate", "measure")
+    assert simulated["parameters"] == measured["parameters"]
+    assert simulated["phase_flops"] == measured["phase_flops"]
+    peaks = [run["memory"]["allocated_peak_bytes"] for run in (simulated, measured)]
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.001)
+    assert simulated["time"] is None
+    assert measured["time"]["steps"] == 2
+    assert threading.active_count() == before
+
+
+def test_text_is_a_row_for_each_fact(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["profile", "--model", llama, "--method", "ia3", *SMALL, "--engine", "simulate"]) == 0
+    )
+    out = capsys.readouterr().out
+    trained = next(line for line in out.splitlines() if line.startswith("trained"))
+    assert trained.split() == ["trained", "448"]
+    assert "  in backward" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--method", "bitfit"), "no bias in its linear layers"),
+        (("--method", "lora", "--device", "cuda:0"), "profiled on the CPU only so far"),
+        (("--method", "lora", "--steps", "0"), "no whole number from 1"),
+        (("--method", "qlora", "--engine", "measure"), "use --engine simulate"),
+    ],
+)
+def test_refusals_are_one_line(
+    llama: str, arguments: Any, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", "--model", llama, *arguments, "--seq-len", "32"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("peftadvisor: error: ")
+    assert complaint in error
