@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peftadvisor.advisor.question import Recommendation
-    from peftadvisor.profiles import Estimate
+    from peftadvisor.profiles import Engine, Estimate, Profile
     from peftadvisor.simulator.record import record
     from peftadvisor.specs import (
         Budget,
@@ -29,10 +29,12 @@ __all__ = [
     "MethodSpec",
     "ModelSpec",
     "PriceSpec",
+    "Profile",
     "Recommendation",
     "RunSpec",
     "TrainingSpec",
     "estimate",
+    "profile",
     "recommend",
     "record",
 ]
@@ -45,6 +47,7 @@ _HOMES = {
     "MethodSpec": _SPECS,
     "ModelSpec": _SPECS,
     "PriceSpec": _SPECS,
+    "Profile": "peftadvisor.profiles",
     "Recommendation": "peftadvisor.advisor.question",
     "RunSpec": _SPECS,
     "TrainingSpec": _SPECS,
@@ -98,6 +101,27 @@ def recommend(
         top=top,
     )
     return advisor.recommend(question)
+
+
+def profile(
+    run: RunSpec, device: str = "cpu", *, engine: Engine = "measure", steps: int = 5
+) -> Profile:
+    """Measure one run on a device of this machine, in a process of its own, or simulate it there.
+
+    ``run.gpu`` does not matter here; the CPU is the only device so far.
+
+    Raises:
+        UsageError: the run cannot exist, or not on this device.
+        PeftAdvisorError: the process that measured was killed, or failed.
+    """
+    from peftadvisor.profilers.child import in_child
+    from peftadvisor.profilers.profiling import measured_profile, simulated_profile
+
+    what = (run.model, run.method, run.training, device)
+    if engine == "simulate":
+        return simulated_profile(*what)
+    measured: Profile = in_child(measured_profile, *what, steps=steps, say=lambda _: None)
+    return measured
 
 
 def __getattr__(name: str) -> Any:
