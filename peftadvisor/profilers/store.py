@@ -1,0 +1,156 @@
+"""The store of profiles: append-only, one record per run, on disk before the call returns.
+
+SQLite from the standard library. Another database would be another class with ``add`` and
+``records``, chosen by the scheme of the address in ``open_store``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from peftadvisor.errors import UsageError
+
+Status = Literal["done", "failed", "killed", "interrupted", "out of memory"]
+VERSION = 1
+WAIT_S = 30.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS profiles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    created TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reached TEXT NOT NULL,
+    run TEXT NOT NULL,
+    profile TEXT
+)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One run, however it ended: ``reached`` says how far it got, ``profile`` is its result.
+
+    ``run`` and ``profile`` are plain data; ``id`` and ``created`` (UTC) are given by the store.
+    """
+
+    status: Status
+    reached: str
+    run: Mapping[str, Any] = field(hash=False)
+    profile: Mapping[str, Any] | None = field(default=None, hash=False)
+    id: int = 0
+    created: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "id": self.id,
+            "created": self.created,
+            "status": self.status,
+            "reached": self.reached,
+            "run": dict(self.run),
+            "profile": None if self.profile is None else dict(self.profile),
+        }
+
+
+class Store(Protocol):
+    """Where records go."""
+
+    def add(self, record: Record) -> Record:
+        """Append one record; it is on disk, with its id, when this returns."""
+
+    def records(self) -> Iterator[Record]:
+        """All records, oldest first."""
+
+
+def default_store() -> str:
+    """PEFTADVISOR_STORE, else a file in the user's data folder."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return os.environ.get("PEFTADVISOR_STORE") or str(Path(home) / "peftadvisor" / "profiles.db")
+
+
+@contextmanager
+def open_store(address: str, *, create: bool = True) -> Iterator[Store]:
+    """The store at an address: the path of an SQLite file, or ``sqlite:///PATH``.
+
+    An absolute path has a fourth slash.
+
+    Raises:
+        UsageError: another scheme, a file that is no store, of a newer version, missing, not
+            writable or on a full disk; also from what is done inside.
+    """
+    scheme, _, rest = address.rpartition("://")
+    if scheme not in ("", "sqlite"):
+        raise UsageError(f"the store {address} is no SQLite file; others are not supported yet")
+    path = Path(rest.removeprefix("/") if scheme else rest)
+    if not create and not path.exists():
+        raise UsageError(f"there is no store at {path}; peftadvisor profile makes one")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise _refusal(path, error) from error
+    try:
+        yield _Sqlite(connection, path)
+    except sqlite3.Error as error:
+        raise _refusal(path, error) from error
+    finally:
+        connection.close()
+
+
+class _Sqlite:
+    """Every record is a transaction of its own, synced to disk."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > VERSION:
+            raise UsageError(
+                f"the store {path} was written by a newer peftadvisor (format {version}, here "
+                f"{VERSION}); upgrade, or name another by --store"
+            )
+        connection.execute("PRAGMA synchronous = FULL")
+        if version < VERSION:
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def add(self, record: Record) -> Record:
+        created = record.created or datetime.now(UTC).isoformat(timespec="seconds")
+        profile = None if record.profile is None else json.dumps(record.profile, allow_nan=False)
+        cursor = self._connection.execute(
+            "INSERT INTO profiles (created, status, reached, run, profile) VALUES (?, ?, ?, ?, ?)",
+            (created, record.status, record.reached, json.dumps(record.run), profile),
+        )
+        return Record(
+            status=record.status,
+            reached=record.reached,
+            run=record.run,
+            profile=record.profile,
+            id=int(cursor.lastrowid or 0),
+            created=created,
+        )
+
+    def records(self) -> Iterator[Record]:
+        rows = self._connection.execute(
+            "SELECT id, created, status, reached, run, profile FROM profiles ORDER BY id"
+        )
+        for number, created, status, reached, run, profile in rows:
+            yield Record(
+                status=status,
+                reached=reached,
+                run=json.loads(run),
+                profile=None if profile is None else json.loads(profile),
+                id=number,
+                created=created,
+            )
+
+
+def _refusal(path: Path, error: Exception) -> UsageError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return UsageError(f"the store {path} cannot be used ({reason}); name another by --store")
