@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from peftadvisor.profilers.store import Record
 from peftadvisor.profiles import Profile
 from peftadvisor.report import Listing, Sheet
 from peftadvisor.units import format_bytes, format_count, format_seconds
@@ -74,3 +75,50 @@ def _provenance(profile: Profile) -> str:
     versions = ", ".join(f"{name} {is_}" for name, is_ in profile.provenance.versions.items())
     median = f"; median of {profile.time.steps} steps" if profile.time else ""
     return f"{profile.provenance.recording}; {versions}{median}"
+
+
+def listing(records: Iterable[Record]) -> Listing:
+    """Kept runs, a row each."""
+    return Listing(
+        kind="runs",
+        columns=("id", "created", "status", "engine", "model", "method", "device", "peak"),
+        rows=tuple(_record_row(record) for record in records),
+    )
+
+
+def _record_row(record: Record) -> dict[str, Any]:
+    made, run = record.profile, record.run
+    return {
+        **record.to_dict(),
+        **{name: run[name] for name in ("engine", "model", "method", "device")},
+        "peak": made and format_bytes(made["memory"]["allocated_peak_bytes"]),
+    }
+
+
+def record_sheet(record: Record) -> Sheet:
+    """All that is known of one kept run."""
+    run, made = record.run, record.profile or {}
+    memory, times = made.get("memory", {}), made.get("time") or {}
+    peaks, took = memory.get("phase_peak_bytes", {}), times.get("phase_s", {})
+    counted = made.get("phase_flops", {})
+    rows = [
+        {
+            "phase": phase,
+            "peak": format_bytes(peaks[phase]),
+            "FLOPs": _flops(counted[phase]) if phase in counted else None,
+            "time": format_seconds(took[phase]) if phase in took else None,
+        }
+        for phase in peaks
+    ]
+    return Sheet(
+        title=f"run {record.id}: {run['method']} on {run['model']}, {run['device']}",
+        facts={
+            "Engine": run["engine"],
+            "Status": f"{record.status}, reached {record.reached}",
+            "Made": record.created,
+            "Training": ", ".join(f"{name} {value}" for name, value in run["training"].items()),
+            "Step": format_seconds(times["step_s"]) if times else "",
+        },
+        table=Listing(kind="phases", columns=("phase", "peak", "FLOPs", "time"), rows=tuple(rows)),
+        data=record.to_dict(),
+    )

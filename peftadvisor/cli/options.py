@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 import click
@@ -88,15 +89,17 @@ def _choice(literal: Any) -> click.Choice[str]:
     return click.Choice(get_args(literal))
 
 
-model = click.option(
+_model = partial(
+    click.option,
     "--model",
-    required=True,
     metavar="NAME|PATH",
     help="A bundled model, a local config.json (or its folder), or a Hub id to fetch.",
 )
+_method = partial(click.option, "--method", metavar="NAME", help="See: peftadvisor list methods.")
+optional_model = _model()
 
 what = _bundle(
-    model,
+    _model(required=True),
     click.option(
         "--gpu", required=True, metavar="NAME", help="A GPU, or 'auto' for the one in here."
     ),
@@ -172,8 +175,7 @@ one_run = _bundle(
     ),
 )
 
-method = _bundle(
-    click.option("--method", required=True, metavar="NAME", help="See: peftadvisor list methods."),
+_hyperparameters = _bundle(
     click.option("--rank", **COUNT, help="Rank of the update."),
     click.option("--alpha", **AMOUNT, help="Scale of the update."),
     click.option("--dropout", **SHARE, help="Dropout in front of the update."),
@@ -186,6 +188,9 @@ method = _bundle(
         help="Any other hyperparameter of the method, as JSON; repeatable.",
     ),
 )
+
+method = _bundle(_method(required=True), _hyperparameters)
+optional_method = _bundle(_method(), _hyperparameters)
 
 job = _bundle(
     click.option("--tokens", **TOKENS, help="Size of the job in tokens, such as 10M."),

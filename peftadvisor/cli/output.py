@@ -50,7 +50,15 @@ def emit(value: Value, fmt: str, out: str | None) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    text = RENDERERS[fmt](value, _page(out))
+    write(RENDERERS[fmt](value, _page(out)), out)
+
+
+def write(text: str, out: str | None) -> None:
+    """Write text to ``out``, or to stdout.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
     if out is None:
         _write_stdout(text)
         return

@@ -1,20 +1,33 @@
-"""``peftadvisor profile``: one run simulated, measured here, or both side by side."""
+"""``peftadvisor profile``: one run simulated, measured here, or both; and the runs of before."""
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from peftadvisor.cli import inputs, options
-from peftadvisor.cli.output import check_writable, emit, progress
-from peftadvisor.errors import UnsupportedError
+from peftadvisor.cli.output import check_writable, emit, note, progress, write
+from peftadvisor.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from peftadvisor.profiles import Engine, Profile
+    from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
+
+    Run = tuple[ModelSpec, MethodSpec, TrainingSpec, str]
+
+_store = click.option(
+    "--store",
+    metavar="PATH",
+    help="Where runs are kept.  [default: PEFTADVISOR_STORE, else in the user's data folder]",
+)
 
 
-@click.command("profile")
-@options.model
-@options.method
+@click.group("profile", invoke_without_command=True)
+@options.optional_model
+@options.optional_method
 @options.training
 @options.one_run
 @click.option(
@@ -34,29 +47,106 @@ from peftadvisor.errors import UnsupportedError
     show_default=True,
     help="Optimizer steps to time, after two for warming up.",
 )
+@_store
+@click.option("--no-store", is_flag=True, help="Keep no record.")
 @options.output
-def command(engine: str, device: str, steps: int, fmt: str, out: str | None, **values: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, fmt: str, out: str | None, **values: Any) -> None:
     """Take one run apart: simulated and measured, side by side.
 
     The model is built from its config with random weights and trained on a random batch, in a
-    process of its own. So far on the CPU.
+    process of its own. So far on the CPU. Runs are kept; list, show and export give them back.
     """
+    if ctx.invoked_subcommand is not None:
+        return
+    for name in ("model", "method"):
+        if values[name] is None:
+            raise UsageError(f"--{name} is missing; see: peftadvisor profile --help")
     _require_torch()
-    from peftadvisor.cli.comparison import sheet
-    from peftadvisor.profilers.child import in_child
-    from peftadvisor.profilers.profiling import measured_profile, simulated_profile
-
     check_writable(out)
     model, method = inputs.model_spec(values["model"]), inputs.method_spec(values)
     training = inputs.training_spec({**values, **inputs.implied(method, values)}, model)
-    profiles = []
+    run = (model, method, training, values["device"])
+    address = None if values["no_store"] else _address(values["store"])
+    from peftadvisor.cli.comparison import sheet
+
     with progress(f"Profiling {method.name} on {model.id}") as say:
-        if engine != "measure":
-            profiles.append(simulated_profile(model, method, training, device))
-        if engine != "simulate":
-            run = (model, method, training, device)
-            profiles.append(in_child(measured_profile, *run, steps=steps, say=say))
+        profiles = [
+            _profile(engine, run, values["steps"], address, say)
+            for engine in _engines(values["engine"])
+        ]
     emit(sheet(profiles), fmt, out)
+
+
+@command.command("list")
+@_store
+@options.output
+def list_(store: str | None, fmt: str, out: str | None) -> None:
+    """Show the runs that were kept."""
+    from peftadvisor.cli.comparison import listing
+    from peftadvisor.profilers.store import open_store
+
+    check_writable(out)
+    with open_store(_address(store), create=False) as kept:
+        emit(listing(kept.records()), fmt, out)
+
+
+@command.command("show")
+@click.argument("number", type=int)
+@_store
+@options.output
+def show(number: int, store: str | None, fmt: str, out: str | None) -> None:
+    """Show one run that was kept, by its number."""
+    from peftadvisor.cli.comparison import record_sheet
+    from peftadvisor.profilers.store import open_store
+
+    check_writable(out)
+    with open_store(_address(store), create=False) as kept:
+        found = next((record for record in kept.records() if record.id == number), None)
+    if found is None:
+        raise UsageError(f"no run has the number {number}; see: peftadvisor profile list")
+    emit(record_sheet(found), fmt, out)
+
+
+@command.command("export")
+@_store
+@click.option("--out", metavar="PATH", help="Write to this file rather than to stdout.")
+def export(store: str | None, out: str | None) -> None:
+    """Write the measured runs as CSV, in the columns that validate reads."""
+    from peftadvisor.profilers.rows import to_csv
+    from peftadvisor.profilers.store import open_store
+
+    check_writable(out)
+    with open_store(_address(store), create=False) as kept:
+        records = list(kept.records())
+    write(to_csv(records), out)
+    if not any(record.run["engine"] == "measure" for record in records):
+        note("no run was measured yet; the CSV holds its head alone")
+
+
+def _engines(chosen: str) -> tuple[Engine, ...]:
+    both: tuple[Engine, ...] = ("simulate", "measure")
+    return both if chosen == "both" else tuple(e for e in both if e == chosen)
+
+
+def _profile(engine: Engine, run: Run, steps: int, address: str | None, say: Any) -> Profile:
+    from peftadvisor.profilers.child import in_child
+    from peftadvisor.profilers.profiling import measured_profile, simulated_profile
+    from peftadvisor.profilers.recorded import recorded, run_of
+
+    def work(heard: Any) -> Profile:
+        if engine == "simulate":
+            return simulated_profile(*run)
+        made: Profile = partial(in_child, measured_profile, *run)(steps=steps, say=heard)
+        return made
+
+    return recorded(address, run_of(engine, *run), work, say)
+
+
+def _address(store: str | None) -> str:
+    from peftadvisor.profilers.store import default_store
+
+    return store or default_store()
 
 
 def _require_torch() -> None:

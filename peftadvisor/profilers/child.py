@@ -9,12 +9,17 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from peftadvisor.errors import PeftAdvisorError, UsageError
+from peftadvisor.profilers.store import Status
 
 Say = Callable[[str], None]
 
 
 class ChildDiedError(PeftAdvisorError):
-    """The process that measured was killed, or ended without an answer."""
+    """The process that measured was killed, failed, or ran out of memory: its ``status``."""
+
+    def __init__(self, message: str, status: Status) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def in_child(work: Callable[..., Any], *arguments: Any, say: Say, **options: Any) -> Any:
@@ -33,7 +38,7 @@ def in_child(work: Callable[..., Any], *arguments: Any, say: Say, **options: Any
         return _answer(ours, say)
     except EOFError:
         child.join()
-        raise ChildDiedError(f"the measured run {_ending(child.exitcode)}") from None
+        raise ChildDiedError(f"the measured run {_ending(child.exitcode)}", "killed") from None
     finally:
         ours.close()
         if child.is_alive():
@@ -50,8 +55,8 @@ def _answer(connection: Connection, say: Say) -> Any:
             say(value)
         elif kind == "refused":
             raise UsageError(value)
-        elif kind == "failed":
-            raise ChildDiedError(f"the measured run failed: {value}")
+        elif kind in ("failed", "out of memory"):
+            raise ChildDiedError(f"the measured run failed: {value}", kind)
         else:
             return value
 
@@ -69,7 +74,9 @@ def _serve(
     except UsageError as error:
         connection.send(("refused", str(error)))
     except Exception as error:
-        connection.send(("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+        name, text = type(error).__name__, " ".join(str(error).split())[:300]
+        full = isinstance(error, MemoryError) or name == "OutOfMemoryError"
+        connection.send(("out of memory" if full else "failed", f"{name}: {text}"))
     finally:
         connection.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import threading
 from pathlib import Path
@@ -16,6 +18,12 @@ from peftadvisor.cli.main import main  # noqa: E402
 from peftadvisor.profilers.conformance import MODELS  # noqa: E402
 
 SMALL = ("--seq-len", "32", "--dtype", "fp32", "--steps", "2")
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PEFTADVISOR_STORE", str(tmp_path / "profiles.db"))
+    return tmp_path / "profiles.db"
 
 
 @pytest.fixture
@@ -37,6 +45,11 @@ def test_both_engines_agree(llama: str, capsys: pytest.CaptureFixture[str]) -> N
     assert simulated["time"] is None
     assert measured["time"]["steps"] == 2
     assert threading.active_count() == before
+    assert main(["profile", "export"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert int(row["peak_memory_bytes"]) == peaks[1]
+    assert (row["status"], row["method"], row["gpu"]) == ("ok", "lora", "cpu")
+    assert json.loads(row["versions"])["torch"]
 
 
 def test_text_is_a_row_for_each_fact(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,3 +78,38 @@ def test_refusals_are_one_line(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("peftadvisor: error: ")
     assert complaint in error
+
+
+def test_runs_are_kept_and_shown(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate = ["profile", "--model", llama, "--engine", "simulate", *SMALL]
+    assert main([*simulate, "--method", "lora"]) == 0
+    assert main([*simulate, "--method", "full", "--no-store"]) == 0
+    capsys.readouterr()
+    assert main(["profile", "list", "--format", "json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (run["id"], run["status"], run["method"]) == (1, "done", "lora")
+    assert main(["profile", "show", "1"]) == 0
+    assert "run 1: lora on" in capsys.readouterr().out
+    assert main(["profile", "show", "2"]) == 2
+    assert "no run has the number 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["list", "export"])
+def test_no_store_yet(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", command]) == 2
+    assert "there is no store at" in capsys.readouterr().err
+
+
+def test_a_bad_store_is_found_before_the_work(
+    llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--method", "lora", *SMALL, "--store", str(tmp_path)]
+    assert main(["profile", "--model", llama, *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "cannot be used" in error
+    assert "\n" not in error
+
+
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", "--method", "lora"]) == 2
+    assert "--model is missing" in capsys.readouterr().err
