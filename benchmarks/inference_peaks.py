@@ -21,7 +21,7 @@ from peftadvisor.data.models import find_model
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.inference import trace_inference
 from peftadvisor.simulator.step import prepare
-from peftadvisor.simulator.trace import Event, Segment
+from peftadvisor.simulator.trace import Segment, held_bytes
 from peftadvisor.specs import MethodSpec, TrainingSpec
 
 BLOCK_BYTES = 512
@@ -85,11 +85,8 @@ def simulated(row: LoggedInference) -> Peaks:
     prepared = prepare(find_model(row.model), MethodSpec(name=row.method), training)
     prepared.model.to(torch.bfloat16)  # adapters too, as there
     trace = trace_inference(prepared, training, Device((8, 0)), new_tokens=1)
-    kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
     segment = np.asarray(trace.event_segment)
-    size = -(-np.asarray(trace.storage_bytes) // BLOCK_BYTES) * BLOCK_BYTES
-    sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
-    held = np.cumsum(sign * size[np.where(kind == Event.KERNEL, 0, ref)])
+    held = held_bytes(trace, accumulate=True, block_bytes=BLOCK_BYTES)
     weights = held[segment == Segment.LOAD][-1]
     alone, after, generate = (
         float(held[segment == s].max() - weights) / MIB

@@ -20,7 +20,7 @@ from peftadvisor.methods import method_names
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.depth import at_depth, depth_fields
 from peftadvisor.simulator.step import prepare, trace_run
-from peftadvisor.simulator.trace import Event, Phase, Segment, Trace
+from peftadvisor.simulator.trace import Phase, Segment, Trace, held_bytes
 from peftadvisor.specs import MethodSpec, TrainingSpec
 
 MODEL = "meta-llama/Llama-3.1-8B"
@@ -50,12 +50,10 @@ def saved_bytes(method: str, layers: int) -> int:
 
 
 def _left_by_forward(trace: Trace) -> int:
-    kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
-    size = np.asarray(trace.storage_bytes)[np.where(kind == Event.KERNEL, 0, ref)]
-    sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
+    change = np.diff(held_bytes(trace), prepend=0)
     step = np.asarray(trace.event_segment) == Segment.STEP_2
     forward = step & (np.asarray(trace.event_phase) == Phase.FORWARD)
-    return int((sign * size)[forward].sum())
+    return int(change[forward].sum())
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.build import build_model
 from peftadvisor.simulator.optimizers import make_optimizer
 from peftadvisor.simulator.step import prepare, trace_run
-from peftadvisor.simulator.trace import Event, Segment, Trace
+from peftadvisor.simulator.trace import Trace, held_bytes
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 PEAK_TOLERANCE = 0.001
@@ -249,16 +249,7 @@ class ModelRun:
     def peak_error(self) -> float:
         """Simulated peak over the CPU profiler's record of every allocation, minus 1."""
         workload = Workload(self.spec(), MethodSpec(name=self.method.name), TRAINING)
-        return simulated_peak_bytes(self.trace) / allocations(workload).peak_bytes - 1
-
-
-def simulated_peak_bytes(trace: Trace, *, accumulate: bool = False) -> int:
-    """Most bytes held in two steps of a simulated run, unrounded."""
-    kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
-    size = np.asarray(trace.storage_bytes)[np.where(kind == Event.KERNEL, 0, ref)]
-    sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
-    active = accumulate | (np.asarray(trace.event_segment) != Segment.ACCUMULATE)
-    return int(np.cumsum(sign * size * active).max())
+        return int(held_bytes(self.trace).max()) / allocations(workload).peak_bytes - 1
 
 
 def main(names: list[str]) -> int:

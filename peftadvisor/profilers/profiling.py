@@ -17,7 +17,14 @@ from peftadvisor.profilers.workload import Workload
 from peftadvisor.profiles import Parameters, PhaseMemory, PhaseTime, Profile, Provenance
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.step import simulate
-from peftadvisor.simulator.trace import Event, Phase, Segment, Trace, total_counts
+from peftadvisor.simulator.trace import (
+    Event,
+    Phase,
+    Segment,
+    Trace,
+    held_bytes,
+    total_counts,
+)
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 Say = Callable[[str], None]
@@ -142,11 +149,8 @@ def _host_peak_bytes() -> int:
 
 def _traced_memory(trace: Trace, accumulate: bool) -> PhaseMemory:
     """The same of a trace, every allocation at its own size, as the CPU makes them."""
-    kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
-    size = np.asarray(trace.storage_bytes)[np.where(kind == Event.KERNEL, 0, ref)]
-    sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
     counts = accumulate | (np.asarray(trace.event_segment) != Segment.ACCUMULATE)
-    held, phase = np.cumsum(sign * size * counts), np.asarray(trace.event_phase)
+    held, phase = held_bytes(trace, accumulate=accumulate), np.asarray(trace.event_phase)
     peaks: dict[str, int] = {}
     for number, name in PHASES.items():
         inside = counts & (phase == number)

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Segment(IntEnum):
     """The parts of a two-step run, in order.
@@ -93,6 +96,23 @@ class Trace:
     kernel_shapes: list[tuple[int, ...]] = field(default_factory=list)
     stack_units: tuple[int, ...] = ()
     parameters_by_tag: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+
+def held_bytes(
+    trace: Trace, *, accumulate: bool = False, block_bytes: int = 1
+) -> NDArray[np.int64]:
+    """Bytes held after each event, every storage rounded up to whole blocks.
+
+    Without ``accumulate`` the accumulating micro-batch changes nothing.
+    """
+    kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
+    size = -(-np.asarray(trace.storage_bytes, dtype=np.int64) // block_bytes) * block_bytes
+    change = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
+    change *= size[np.where(kind == Event.KERNEL, 0, ref)]
+    if not accumulate:
+        change[np.asarray(trace.event_segment) == Segment.ACCUMULATE] = 0
+    held: NDArray[np.int64] = np.cumsum(change)
+    return held
 
 
 def total_counts(by_tag: Mapping[int, tuple[int, int, int]]) -> list[int]:

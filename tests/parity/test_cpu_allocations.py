@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from peftadvisor.profilers.conformance import simulated_peak_bytes
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.step import clip_gradients, simulate
+from peftadvisor.simulator.trace import held_bytes
 from peftadvisor.specs import MethodSpec, TrainingSpec
 from tests.parity.tiny import CONFIGS, METHODS, RealRun, spec
 
@@ -46,6 +46,6 @@ def test_peak_equals_the_cpu_allocation_record(model: str, method: str, checkpoi
     config = CONFIGS[model]
     measured = measured_peak_bytes(RealRun(config, method, training))
     trace = simulate(spec(config), MethodSpec(name=method), training, Device(None))
-    simulated = simulated_peak_bytes(trace)
+    simulated = held_bytes(trace).max()
     print(f"{model} {method} {checkpointing}: {simulated} / {measured}")
     assert simulated == pytest.approx(measured, rel=TOLERANCE)

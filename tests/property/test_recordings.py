@@ -24,7 +24,7 @@ from peftadvisor.simulator.recording import BASE_UNITS, Recording
 from peftadvisor.simulator.recording_files import pack, unpack
 from peftadvisor.simulator.regimes import Regime, regime_of, windows
 from peftadvisor.simulator.step import simulate
-from peftadvisor.simulator.trace import Event, Segment, Trace
+from peftadvisor.simulator.trace import Event, Segment, Trace, held_bytes
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 AMPERE = Device((8, 0))
@@ -90,10 +90,7 @@ def direct(case: str, point: tuple[int, int, int], units: list[int]) -> Trace:
 def traced_peak_and_flops(trace: Trace) -> tuple[int, int]:
     kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
     segment = np.asarray(trace.event_segment)
-    rounded = -(-np.asarray(trace.storage_bytes) // 512) * 512
-    sign = np.where(kind == Event.ALLOC, 1, np.where(kind == Event.FREE, -1, 0))
-    change = sign * rounded[np.where(kind == Event.KERNEL, 0, ref)]
-    peak = np.cumsum(change * (segment != Segment.ACCUMULATE)).max()
+    peak = held_bytes(trace, block_bytes=512).max()
     steady = np.isin(segment, (Segment.STEP_2, Segment.UPDATE_2)) & (kind == Event.KERNEL)
     return int(peak), sum(trace.kernel_flops[row] for row in ref[steady])
 
