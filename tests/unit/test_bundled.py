@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,7 @@ import pytest
 from peftadvisor.advisor import estimate, recommend
 from peftadvisor.advisor.question import Question, Recommendation
 from peftadvisor.data.gpus import find_gpu
+from peftadvisor.data.measured_runs import logged_counts
 from peftadvisor.data.models import find_model, model_ids
 from peftadvisor.methods import COMMON
 from peftadvisor.simulator.library import BUNDLED
@@ -47,6 +49,15 @@ def ask(
         top=top,
     )
     return recommend(question)
+
+
+def test_the_methods_of_the_survey_ship_for_every_bundled_shape() -> None:
+    logged = {row.method for row in logged_counts()}
+    assert len(logged) == 15
+    for path in sorted(BUNDLED.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            held = {name.split(".")[0] for name in archive.namelist()}
+        assert logged <= held, f"{path.name} lacks {', '.join(sorted(logged - held))}"
 
 
 def test_at_least_sixty_models_are_bundled_and_answer() -> None:
