@@ -67,15 +67,21 @@ def _fork(work: Callable[[], Any]) -> tuple[int, int]:
     if child:
         os.close(theirs)
         return child, mine
+    status = 1  # interrupted, or the answer cannot be sent: the original does it again
     try:
-        answer = work()
-    except Exception as error:  # raised again by the original
-        answer = error
-    except BaseException:  # interrupted, as the original is too
-        os._exit(1)
-    with os.fdopen(theirs, "wb") as pipe:
-        pickle.dump(answer, pipe)
-    os._exit(0)
+        with os.fdopen(theirs, "wb") as pipe:
+            pipe.write(pickle.dumps(_outcome(work)))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _outcome(work: Callable[[], Any]) -> Any:
+    """The answer, or what went wrong: the original raises it."""
+    try:
+        return work()
+    except Exception as error:
+        return error
 
 
 def _answer(child: int, pipe: int) -> Any:

@@ -47,24 +47,24 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
         question=question,
         choices=tuple(sorted(choices, key=_rank)),
         rejected=tuple(answer for answer in answers if isinstance(answer, Rejection)),
-        further=tuple(found.method.name for found in promising),
+        further=tuple(found.method for found in promising),
         notes=_notes(question),
     )
 
 
 def _answer(question: Question, found: Search) -> Choice | Rejection:
     """The fastest candidate that fits when its allocations are replayed, else why none does."""
-    limit = memory_limit(question)
+    limit, method = memory_limit(question), find_method(found.method)
     for candidate in found.fitting:
         simulated = candidate.simulated or obtain(variant_of(candidate.run), exact=False)
         estimate = from_simulated(candidate.run, simulated, question.budget)
         if estimate.verdict == "fits" and estimate.memory.device_peak_bytes <= limit:
             choice = Choice(
                 estimate=estimate,
-                score_reasons=_why(found.method, candidate),
-                citations=_citations(found.method),
+                score_reasons=_why(method, candidate),
+                citations=_citations(method),
             )
-            return _within_budget(question, found.method, choice)
+            return _within_budget(question, choice)
     return _rejected(question, found)
 
 
@@ -80,10 +80,10 @@ def _rejected(question: Question, found: Search) -> Rejection:
         over = max(0, least.device_bytes - limit)
         if not over:
             reason += f", and more than {question.budget.max_oom_risk:.0%} risk of running out"
-    return Rejection(estimate=None, method=found.method.name, reason=reason, over_by_bytes=over)
+    return Rejection(estimate=None, method=found.method, reason=reason, over_by_bytes=over)
 
 
-def _within_budget(question: Question, method: Method, choice: Choice) -> Choice | Rejection:
+def _within_budget(question: Question, choice: Choice) -> Choice | Rejection:
     cost, budget = choice.estimate.cost, question.budget
     limits = (
         ("hours", cost.hours_total, budget.max_hours),
@@ -93,7 +93,7 @@ def _within_budget(question: Question, method: Method, choice: Choice) -> Choice
         if needed is not None and allowed is not None and needed > allowed:
             return Rejection(
                 estimate=choice.estimate,
-                method=method.name,
+                method=choice.estimate.run.method.name,
                 reason=f"fits, but takes {needed:.1f} {unit} of the {allowed:g} allowed",
                 over_by_bytes=None,
             )
@@ -108,7 +108,7 @@ def _promise(found: Search) -> tuple[int, float]:
     """The rank that the fastest candidate would take if it were chosen."""
     training = found.fitting[0].run.training
     samples = training.micro_batch_size * training.gradient_accumulation_steps
-    return _tier(found.method), -samples / found.fitting[0].step_s
+    return _tier(find_method(found.method)), -samples / found.fitting[0].step_s
 
 
 def _rank(choice: Choice) -> tuple[int, float]:

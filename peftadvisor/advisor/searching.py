@@ -38,7 +38,7 @@ class Search:
     ``fitting`` are those that fit by the quick bound, the fastest first.
     """
 
-    method: Method
+    method: str
     least: Candidate | None = None
     fitting: tuple[Candidate, ...] = ()
     refusal: str = ""
@@ -69,13 +69,13 @@ def _search(
     try:
         tried = tuple(_tried(question, method, progress))
     except UnsupportedError as error:
-        return Search(method, refusal=str(error))
+        return Search(method.name, refusal=str(error))
     least = min(tried, key=lambda candidate: candidate.device_bytes)
     inside = [_timed(candidate) for candidate in tried if _fits(candidate, question)]
     if light:
         least, *inside = (dataclasses.replace(c, simulated=None) for c in (least, *inside))
     fastest_first = sorted(inside, key=lambda candidate: candidate.step_s)
-    return Search(method, least=least, fitting=tuple(fastest_first))
+    return Search(method.name, least=least, fitting=tuple(fastest_first))
 
 
 def _timed(candidate: Candidate) -> Candidate:

@@ -49,3 +49,12 @@ def test_what_a_killed_fork_left_is_done_here() -> None:
         return n
 
     assert map_forked(fragile, range(20), workers=2) == list(range(20))
+
+
+def test_what_cannot_be_sent_is_done_here_and_no_fork_stays() -> None:
+    here = os.getpid()
+    made = map_forked(lambda n: lambda: n, range(20), workers=2)
+    assert [make() for make in made] == list(range(20))
+    assert os.getpid() == here
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
