@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peftadvisor.advisor.question import Recommendation
+    from peftadvisor.profilers.trainer import ProfileCallback
+    from peftadvisor.profilers.watching import Watch
     from peftadvisor.profiles import Engine, Estimate, Profile
     from peftadvisor.simulator.record import record
     from peftadvisor.specs import (
@@ -30,9 +32,11 @@ __all__ = [
     "ModelSpec",
     "PriceSpec",
     "Profile",
+    "ProfileCallback",
     "Recommendation",
     "RunSpec",
     "TrainingSpec",
+    "Watch",
     "estimate",
     "profile",
     "recommend",
@@ -48,9 +52,11 @@ _HOMES = {
     "ModelSpec": _SPECS,
     "PriceSpec": _SPECS,
     "Profile": "peftadvisor.profiles",
+    "ProfileCallback": "peftadvisor.profilers.trainer",
     "Recommendation": "peftadvisor.advisor.question",
     "RunSpec": _SPECS,
     "TrainingSpec": _SPECS,
+    "Watch": "peftadvisor.profilers.watching",
     "record": "peftadvisor.simulator.record",
 }
 
@@ -108,19 +114,21 @@ def profile(
 ) -> Profile:
     """Measure one run on a device of this machine, in a process of its own, or simulate it there.
 
-    ``run.gpu`` does not matter here; the CPU is the only device so far.
+    ``device`` is ``cpu`` or ``cuda:N``; to simulate, also the name of a GPU of the catalog.
+    ``run.gpu`` does not matter here.
 
     Raises:
         UsageError: the run cannot exist, or not on this device.
         PeftAdvisorError: the process that measured was killed, or failed.
     """
     from peftadvisor.profilers.child import in_child
-    from peftadvisor.profilers.profiling import measured_profile, simulated_profile
+    from peftadvisor.profilers.profiling import measured_profile
+    from peftadvisor.profilers.simulated import gpu_of, simulated_profile
 
-    what = (run.model, run.method, run.training, device)
+    what = (run.model, run.method, run.training)
     if engine == "simulate":
-        return simulated_profile(*what)
-    measured: Profile = in_child(measured_profile, *what, steps=steps, say=lambda _: None)
+        return simulated_profile(*what, gpu_of(device))
+    measured: Profile = in_child(measured_profile, *what, device, steps=steps, say=lambda _: None)
     return measured
 
 

@@ -127,8 +127,10 @@ class Provenance:
 class PhaseMemory:
     """Most bytes that tensors held, in all and in each phase of the run.
 
-    ``static_bytes`` is held from load on: parameters and buffers. ``host_peak_bytes`` is the
-    largest resident set of the process, libraries included; None where nothing ran.
+    ``static_bytes`` is held from load on: parameters and buffers. ``reserved_peak_bytes`` is what
+    the caching allocator took for them, None where there is none (on the CPU). ``host_peak_bytes``
+    is the largest resident set of the process, libraries included; None where nothing ran.
+    ``owner_bytes`` parts the peak; it is empty where the parts were not told apart.
     """
 
     static_bytes: int
@@ -136,11 +138,30 @@ class PhaseMemory:
     peak_phase: str
     phase_peak_bytes: dict[str, int] = field(hash=False)
     host_peak_bytes: int | None = None
+    reserved_peak_bytes: int | None = None
+    owner_bytes: dict[str, int] = field(hash=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """Bytes held over the run, thinned out so that every peak of a stretch is kept.
+
+    ``at`` counts ``unit``: seconds of a measured run, events of a simulated one.
+    """
+
+    unit: Literal["seconds", "events"]
+    at: tuple[float, ...]
+    held_bytes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseTime:
-    """Seconds of one optimizer step: median, quartiles, medians of the phases, and throughput."""
+    """Seconds of one optimizer step: median, quartiles, medians of the phases, and throughput.
+
+    ``mfu`` is the counted FLOPs, recomputed ones included (so "hardware" FLOPs utilization where
+    there is checkpointing), per second and card's dense peak at the dtype; None where no peak is
+    on record.
+    """
 
     step_s: float
     low_s: float
@@ -149,14 +170,46 @@ class PhaseTime:
     tokens_per_s: float
     samples_per_s: float
     steps: int
+    mfu: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardCount:
+    """FLOPs of one forward pass by fvcore (its MACs × 2), and the operators it does not count.
+
+    ``failure`` says why there is no count.
+    """
+
+    flops: int | None
+    uncounted: dict[str, int] = field(hash=False, default_factory=dict)
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUse:
+    """What the driver told of the card during the timed steps; None is what it did not tell.
+
+    ``peak_bytes`` is above ``baseline_bytes``, which other processes and the desktop held before.
+    ``missing`` says why a question has no answer.
+    """
+
+    baseline_bytes: int | None = None
+    peak_bytes: int | None = None
+    mean_power_w: float | None = None
+    joules_per_step: float | None = None
+    joules_per_token: float | None = None
+    median_sm_clock_hz: int | None = None
+    mean_utilization: float | None = None
+    readings: int = 0
+    missing: dict[str, str] = field(hash=False, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """What one run held and computed, simulated or measured: the same type for both.
 
-    FLOPs are of one optimizer step by phase; what is recomputed counts as backward. ``time`` is
-    None where nothing ran.
+    FLOPs are of one optimizer step by phase; what is recomputed counts as backward. ``time``,
+    ``device_use`` and ``fvcore`` are None where nothing ran, or nothing was asked.
     """
 
     engine: Engine
@@ -169,6 +222,9 @@ class Profile:
     phase_flops: dict[str, int] = field(hash=False)
     time: PhaseTime | None
     provenance: Provenance
+    timeline: Timeline | None = None
+    device_use: DeviceUse | None = None
+    fvcore: ForwardCount | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""

@@ -17,6 +17,7 @@ import click
 from peftadvisor.errors import PeftAdvisorError
 
 _COMMANDS = {
+    "calibrate": "peftadvisor.cli.calibrate",
     "estimate": "peftadvisor.cli.estimate",
     "list": "peftadvisor.cli.list_",
     "profile": "peftadvisor.cli.profile",

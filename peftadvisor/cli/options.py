@@ -208,14 +208,34 @@ limits = _bundle(
     click.option("--max-usd", **AMOUNT, help="What the job may cost (needs --tokens)."),
 )
 
-output = _bundle(
+brought = _bundle(
     click.option(
-        "--format",
-        "fmt",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="For people or for programs.",
+        "--checkpoint",
+        metavar="FOLDER",
+        help="Measure with these weights (safetensors); without --model, also the model.",
     ),
+    click.option("--data", metavar="FILE", help="Measure on these texts: a JSONL file."),
+    click.option("--text-field", metavar="NAME", help="Key of a text.  [default: text]"),
+    click.option(
+        "--target-field", metavar="NAME", help="Key of what an encoder-decoder is to write."
+    ),
+    click.option(
+        "--tokenizer",
+        metavar="PATH",
+        help="Its folder, or a tokenizer.json.  [default: the checkpoint's]",
+    ),
+)
+
+form = click.option(
+    "--format",
+    "fmt",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people or for programs.",
+)
+
+output = _bundle(
+    form,
     click.option("--out", metavar="PATH", help="Write to this file rather than to stdout."),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from peftadvisor.cli import inputs, options
+from peftadvisor.cli import brought, inputs, options
 from peftadvisor.cli.output import check_writable, emit, note, progress, write
 from peftadvisor.errors import UnsupportedError, UsageError
 
@@ -38,7 +38,11 @@ _store = click.option(
     help="Shapes alone, real tensors, or both side by side.",
 )
 @click.option(
-    "--device", default="cpu", show_default=True, metavar="NAME", help="Where to measure."
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="NAME",
+    help="Where to measure: cpu, cuda:N; to simulate, also a GPU of the catalog.",
 )
 @click.option(
     "--steps",
@@ -47,6 +51,7 @@ _store = click.option(
     show_default=True,
     help="Optimizer steps to time, after two for warming up.",
 )
+@options.brought
 @_store
 @click.option("--no-store", is_flag=True, help="Keep no record.")
 @options.output
@@ -54,26 +59,29 @@ _store = click.option(
 def command(ctx: click.Context, /, fmt: str, out: str | None, **values: Any) -> None:
     """Take one run apart: simulated and measured, side by side.
 
-    The model is built from its config with random weights and trained on a random batch, in a
-    process of its own. So far on the CPU. Runs are kept; list, show and export give them back.
+    The model is built from its config with random weights and trained on a random batch, or on
+    your weights and texts, in a process of its own. Runs are kept; list, show and export give
+    them back.
     """
     if ctx.invoked_subcommand is not None:
         return
     for name in ("model", "method"):
-        if values[name] is None:
+        if values[name] is None and not (name == "model" and values["checkpoint"]):
             raise UsageError(f"--{name} is missing; see: peftadvisor profile --help")
     _require_torch()
     check_writable(out)
-    model, method = inputs.model_spec(values["model"]), inputs.method_spec(values)
+    brought.check(values)
+    model, method = brought.model_spec(values), inputs.method_spec(values)
     training = inputs.training_spec({**values, **inputs.implied(method, values)}, model)
-    run = (model, method, training, values["device"])
     address = None if values["no_store"] else _address(values["store"])
     from peftadvisor.cli.comparison import sheet
 
     with progress(f"Profiling {method.name} on {model.id}") as say:
+        given, training = brought.given(values, model, training)
+        run = (model, method, training, values["device"])
+        how = {"steps": values["steps"], "given": given}
         profiles = [
-            _profile(engine, run, values["steps"], address, say)
-            for engine in _engines(values["engine"])
+            _profile(engine, run, how, address, say) for engine in _engines(values["engine"])
         ]
     emit(sheet(profiles), fmt, out)
 
@@ -129,18 +137,22 @@ def _engines(chosen: str) -> tuple[Engine, ...]:
     return both if chosen == "both" else tuple(e for e in both if e == chosen)
 
 
-def _profile(engine: Engine, run: Run, steps: int, address: str | None, say: Any) -> Profile:
+def _profile(
+    engine: Engine, run: Run, how: dict[str, Any], address: str | None, say: Any
+) -> Profile:
     from peftadvisor.profilers.child import in_child
-    from peftadvisor.profilers.profiling import measured_profile, simulated_profile
+    from peftadvisor.profilers.profiling import measured_profile
     from peftadvisor.profilers.recorded import recorded, run_of
+    from peftadvisor.profilers.simulated import gpu_of, simulated_profile
 
     def work(heard: Any) -> Profile:
         if engine == "simulate":
-            return simulated_profile(*run)
-        made: Profile = partial(in_child, measured_profile, *run)(steps=steps, say=heard)
+            return simulated_profile(*run[:3], gpu_of(run[3]))
+        made: Profile = partial(in_child, measured_profile, *run)(say=heard, **how)
         return made
 
-    return recorded(address, run_of(engine, *run), work, say)
+    named = how["given"].names if engine == "measure" else {}
+    return recorded(address, {**run_of(engine, *run), **named}, work, say)
 
 
 def _address(store: str | None) -> str:

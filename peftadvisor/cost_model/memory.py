@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
 from peftadvisor.cuda.allocator import replay
-from peftadvisor.cuda.outside import context_bytes, matmul_workspace_bytes
+from peftadvisor.cuda.outside import (
+    HANDLES,
+    context_bytes,
+    matmul_workspace_bytes,
+    with_workspaces,
+)
 from peftadvisor.profiles import Memory, MemoryBreakdown
 from peftadvisor.simulator.obtain import Simulated
 from peftadvisor.simulator.trace import Owner
@@ -19,7 +22,6 @@ RELATIVE_ERROR = 0.04
 L40S the replayed peak was within 4.0 % (root mean square 2.2 %) at one common length."""
 
 Z_90 = 1.645
-HANDLES = 2
 
 _PARTS: Mapping[Owner, str] = {
     Owner.WEIGHT: "weights_bytes",
@@ -43,7 +45,7 @@ def predict_memory(run: Simulated, gpu: GpuSpec) -> Memory:
     peak = run.peak()
     workspace = HANDLES * matmul_workspace_bytes(gpu)
     events, sizes = run.expand()
-    result = replay(*_with_workspaces(events, sizes, matmul_workspace_bytes(gpu)))
+    result = replay(*with_workspaces(events, sizes, matmul_workspace_bytes(gpu)))
     parts = dict.fromkeys(_PARTS.values(), 0)
     for owner, held in peak.by_owner.items():
         parts[_PARTS[owner]] += held
@@ -82,15 +84,3 @@ def oom_probability(device_bytes: int, gpu: GpuSpec) -> float:
     reserved = max(0, device_bytes - context.typical)
     sigma = math.hypot(RELATIVE_ERROR * reserved, (context.high - context.low) / 4)
     return 0.5 * math.erfc((gpu.usable_bytes - device_bytes) / (sigma * math.sqrt(2)))
-
-
-def _with_workspaces(
-    events: np.ndarray, sizes: np.ndarray, workspace_bytes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The run with the two matmul workspaces allocated after everything is loaded, never freed."""
-    first_free = int(np.argmax(events < 0)) if (events < 0).any() else len(events)
-    extra = np.arange(len(sizes) + 1, len(sizes) + 1 + HANDLES)
-    return (
-        np.concatenate([events[:first_free], extra, events[first_free:]]),
-        np.concatenate([sizes, np.full(HANDLES, workspace_bytes, dtype=sizes.dtype)]),
-    )

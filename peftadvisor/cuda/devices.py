@@ -27,14 +27,14 @@ def live_gpu() -> LiveGpu:
     Raises:
         UsageError: no NVML, no driver, no GPU, GPUs of several kinds, or a GPU split by MIG.
     """
-    with _nvml() as nvml:
-        handles = _visible(nvml)
+    with driver("--gpu auto", _REMEDY) as nvml:
+        handles = visible(nvml)
         if not handles:
             raise UsageError(f"--gpu auto: no GPU is visible here; {_REMEDY}")
         names = sorted({_text(nvml.nvmlDeviceGetName(handle)) for handle in handles})
         if len(names) > 1:
             raise UsageError(f"--gpu auto: several kinds here ({', '.join(names)}); {_REMEDY}")
-        if _is_split(nvml, handles[0]):
+        if is_split(nvml, handles[0]):
             raise UsageError(
                 f"--gpu auto: {names[0]} is split by MIG; name it and give --gpu-memory"
             )
@@ -42,26 +42,31 @@ def live_gpu() -> LiveGpu:
 
 
 @contextmanager
-def _nvml() -> Iterator[Any]:
+def driver(asking: str, remedy: str) -> Iterator[Any]:
+    """NVML, opened and closed again; ``asking`` is who wants to know, as messages name it.
+
+    Raises:
+        UsageError: no NVML, no driver, or what the driver says against a question inside.
+    """
     try:
         import pynvml
     except ImportError:
         raise UsageError(
-            f"--gpu auto needs nvidia-ml-py (pip install nvidia-ml-py), or {_REMEDY}"
+            f"{asking} needs nvidia-ml-py (pip install nvidia-ml-py), or {remedy}"
         ) from None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise UsageError(f"--gpu auto: no NVIDIA driver here ({error}); {_REMEDY}") from None
+        raise UsageError(f"{asking}: no NVIDIA driver here ({error}); {remedy}") from None
     try:
         yield pynvml
     except pynvml.NVMLError as error:
-        raise UsageError(f"--gpu auto: the driver says '{error}'; {_REMEDY}") from None
+        raise UsageError(f"{asking}: the driver says '{error}'; {remedy}") from None
     finally:
         pynvml.nvmlShutdown()
 
 
-def _visible(nvml: Any) -> list[Any]:
+def visible(nvml: Any) -> list[Any]:
     """Handles of the GPUs that CUDA_VISIBLE_DEVICES leaves, all where it is not set."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
@@ -77,7 +82,8 @@ def _visible(nvml: Any) -> list[Any]:
     return handles
 
 
-def _is_split(nvml: Any, handle: Any) -> bool:
+def is_split(nvml: Any, handle: Any) -> bool:
+    """Whether MIG cuts the card into parts."""
     try:
         current, _ = nvml.nvmlDeviceGetMigMode(handle)
     except nvml.NVMLError:  # cards without MIG do not know the question

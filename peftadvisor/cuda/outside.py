@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from peftadvisor.specs import GpuSpec
 from peftadvisor.units import MIB
 
@@ -33,12 +36,25 @@ def context_bytes(gpu: GpuSpec) -> Range:
     return _CONTEXT_HOPPER if _at_least_hopper(gpu) else _CONTEXT
 
 
-def matmul_workspace_bytes(gpu: GpuSpec) -> int:
-    """CuBLAS workspace of one thread's handle: 4096 KiB × 2 + 16 KiB × 8, or 32 MiB on Hopper.
+HANDLES = 2
+"""Of cuBLAS in training: of the thread that runs forward and of the one that runs backward."""
 
-    Training uses two, of the thread that runs forward and of the one that runs backward.
-    """
+
+def matmul_workspace_bytes(gpu: GpuSpec) -> int:
+    """CuBLAS workspace of one handle: 4096 KiB × 2 + 16 KiB × 8, or 32 MiB on Hopper."""
     return 32 * MIB if _at_least_hopper(gpu) else 8_519_680
+
+
+def with_workspaces(
+    events: NDArray[np.int64], sizes: NDArray[np.int64], workspace_bytes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Allocator events with the matmul workspaces, made after all is loaded and never freed."""
+    first_free = int(np.argmax(events < 0)) if (events < 0).any() else len(events)
+    extra = np.arange(len(sizes) + 1, len(sizes) + 1 + HANDLES)
+    return (
+        np.concatenate([events[:first_free], extra, events[first_free:]]),
+        np.concatenate([sizes, np.full(HANDLES, workspace_bytes, dtype=sizes.dtype)]),
+    )
 
 
 def _at_least_hopper(gpu: GpuSpec) -> bool:

@@ -25,7 +25,7 @@ from peftadvisor.methods import find_method, method_names
 from peftadvisor.methods.attached import Attached, attach
 from peftadvisor.methods.base import Method
 from peftadvisor.methods.sites import layout_of
-from peftadvisor.profilers.instruments import allocations
+from peftadvisor.profilers.allocations import recorded_allocations
 from peftadvisor.profilers.workload import Workload
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.build import build_model
@@ -249,7 +249,7 @@ class ModelRun:
     def peak_error(self) -> float:
         """Simulated peak over the CPU profiler's record of every allocation, minus 1."""
         workload = Workload(self.spec(), MethodSpec(name=self.method.name), TRAINING)
-        return int(held_bytes(self.trace).max()) / allocations(workload).peak_bytes - 1
+        return int(held_bytes(self.trace).max()) / recorded_allocations(workload, 2).peak_bytes - 1
 
 
 def main(names: list[str]) -> int:

@@ -1,12 +1,12 @@
 """Instruments on a workload: each watches a few steps and says what it saw, and leaves nothing.
 
-They are used one at a time, since they disturb each other: allocations under torch's profiler,
-FLOPs under its counter, time alone.
+They are used one at a time, since they disturb each other: time alone, FLOPs under torch's
+counter, memory on a workload of its own.
 """
 
 from __future__ import annotations
 
-import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,53 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
+from peftadvisor.profilers.devices import Bench
 from peftadvisor.profilers.workload import Phase, Workload
-
-PREFIX = "peftadvisor:"
-MEMORY_EVENT = "[memory]"
-
-
-@dataclass(frozen=True, slots=True)
-class Allocations:
-    """Bytes held on the CPU: at most, in each phase, and what never changes."""
-
-    static_bytes: int
-    peak_bytes: int
-    peak_phase: str
-    phase_bytes: dict[str, int]
-
-
-def allocations(workload: Workload, steps: int = 2) -> Allocations:
-    """The record of every allocation of a few steps on the CPU, by torch's profiler.
-
-    The first step is in it: optimizer states are born there. Static are parameters and buffers.
-    """
-    static = workload.static_bytes()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        for _ in range(steps):
-            workload.step(_range)
-    events = list(profiler.profiler.kineto_results.events())
-    changes = np.array(
-        sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == MEMORY_EVENT)
-    ).reshape(-1, 2)
-    held = static + np.cumsum(changes[:, 1])
-    peaks = {"load": static}
-    for event in events:
-        if event.name().startswith(PREFIX):
-            phase, start = event.name().removeprefix(PREFIX), event.start_ns()
-            inside = (changes[:, 0] >= start) & (changes[:, 0] <= start + event.duration_ns())
-            peaks[phase] = max(peaks.get(phase, 0), int(held[inside].max(initial=0)))
-    highest = max(peaks, key=lambda phase: peaks[phase])
-    return Allocations(static, int(held.max(initial=static)), highest, peaks)
-
-
-@contextmanager
-def _range(phase: Phase) -> Iterator[None]:
-    with record_function(PREFIX + phase):
-        yield
+from peftadvisor.profiles import ForwardCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +40,34 @@ class Seconds:
         return float(low), float(high)
 
 
-def seconds(workload: Workload, steps: int, warmup: int = 2) -> Seconds:
-    """Wall time of steps and of their phases; warm-up steps are not counted."""
-    wait = torch.cuda.synchronize if workload.device.type == "cuda" else _nothing
+def seconds(workload: Workload, bench: Bench, steps: int, warmup: int = 2) -> Seconds:
+    """Time of steps and of their phases; warm-up steps are not counted.
+
+    Phases are marked on the device's own time line, which nothing waits for inside a step.
+    """
     totals: list[float] = []
     parts: dict[str, list[float]] = {}
-
-    @contextmanager
-    def clock(phase: Phase) -> Iterator[None]:
-        wait()
-        started = time.perf_counter()
-        yield
-        wait()
-        spent[phase] = spent.get(phase, 0.0) + time.perf_counter() - started
-
     for number in range(warmup + steps):
-        spent: dict[str, float] = {}
-        started = time.perf_counter()
+        marks: list[tuple[Phase, Any, Any]] = []
+
+        @contextmanager
+        def clock(phase: Phase, marks: list[tuple[Phase, Any, Any]] = marks) -> Iterator[None]:
+            start = bench.mark()
+            yield
+            marks.append((phase, start, bench.mark()))
+
+        started = bench.mark()
         workload.step(clock)
-        if number >= warmup:
-            totals.append(time.perf_counter() - started)
-            for phase, took in spent.items():
-                parts.setdefault(phase, []).append(took)
+        ended = bench.mark()
+        bench.wait()
+        if number < warmup:
+            continue
+        totals.append(bench.between(started, ended))
+        spent: dict[str, float] = {}
+        for phase, start, end in marks:
+            spent[phase] = spent.get(phase, 0.0) + bench.between(start, end)
+        for name, took in spent.items():
+            parts.setdefault(name, []).append(took)
     medians = {phase: float(np.median(values)) for phase, values in parts.items()}
     return Seconds(tuple(totals), medians)
 
@@ -122,5 +86,34 @@ def flops(workload: Workload) -> dict[str, int]:
     return counted
 
 
-def _nothing() -> Any:
-    """There is nothing to wait for."""
+def fvcore_forward(workload: Workload) -> ForwardCount:
+    """FLOPs of one forward pass as fvcore counts them: 2 × its MACs, and what it leaves out.
+
+    fvcore traces with torch.jit, which not every model takes; the failure is the answer then.
+    """
+    try:
+        from fvcore.nn import FlopCountAnalysis
+    except ImportError:
+        return ForwardCount(flops=None, failure="fvcore is not installed")
+    names = list(workload.batch)
+
+    class Loss(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = workload.model
+
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.model(**dict(zip(names, tensors, strict=True))).loss
+            return made
+
+    analysis = FlopCountAnalysis(Loss(), tuple(workload.batch.values()))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            macs = int(analysis.total())
+        except Exception as error:  # the tracer's reasons are many
+            text = " ".join(str(error).split())[:120]
+            return ForwardCount(flops=None, failure=f"{type(error).__name__}: {text}")
+        uncounted = {name: int(n) for name, n in analysis.unsupported_ops().items()}
+    return ForwardCount(flops=2 * macs, uncounted=dict(sorted(uncounted.items())))

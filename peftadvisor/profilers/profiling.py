@@ -1,65 +1,29 @@
-"""One run as a profile, by either engine: simulated on shapes, or measured on a device."""
+"""One run measured on a device of this machine, as a profile."""
 
 from __future__ import annotations
 
 import platform
-import resource
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import partial
 
-import numpy as np
-
-from peftadvisor.errors import UnsupportedError
+from peftadvisor.cuda.readings import Card, Reading, open_card
+from peftadvisor.data.gpus import find_gpu
+from peftadvisor.errors import UnknownNameError, UsageError
 from peftadvisor.profilers import instruments
-from peftadvisor.profilers.workload import Workload
-from peftadvisor.profiles import Parameters, PhaseMemory, PhaseTime, Profile, Provenance
-from peftadvisor.simulator.attention import Device
-from peftadvisor.simulator.step import simulate
-from peftadvisor.simulator.trace import (
-    Event,
-    Phase,
-    Segment,
-    Trace,
-    held_bytes,
-    total_counts,
-)
+from peftadvisor.profilers.devices import Bench, Held, index_of, open_bench
+from peftadvisor.profilers.provenance import provenance
+from peftadvisor.profilers.sampling import Sampler
+from peftadvisor.profilers.simulated import THE_REST
+from peftadvisor.profilers.workload import RANDOM, Given, Workload
+from peftadvisor.profiles import DeviceUse, Parameters, PhaseMemory, PhaseTime, Profile
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 Say = Callable[[str], None]
-PHASES: dict[Phase, str] = {
-    Phase.LOAD: "load",
-    Phase.FORWARD: "forward",
-    Phase.LOSS: "forward",
-    Phase.BACKWARD: "backward",
-    Phase.RECOMPUTE: "backward",
-    Phase.OPTIMIZER: "optimizer",
-}
-
-
-def simulated_profile(
-    model: ModelSpec, method: MethodSpec, training: TrainingSpec, device: str
-) -> Profile:
-    """The run on tensors without numbers, with the kernels of the device.
-
-    Raises:
-        UsageError: the model or the combination cannot be built.
-    """
-    trace = simulate(model, method, training, Device(_capability(device)))
-    total, trained, trained_bytes = total_counts(trace.parameters_by_tag)
-    return Profile(
-        engine="simulate",
-        device=device,
-        model=model.id,
-        method=method,
-        training=training,
-        parameters=Parameters(total=total, trainable=trained, stored_bytes=trained_bytes),
-        memory=_traced_memory(trace, training.gradient_accumulation_steps > 1),
-        phase_flops=_traced_flops(trace, training.gradient_accumulation_steps),
-        time=None,
-        provenance=_provenance("simulate"),
-    )
+OpenBench = Callable[[str], Bench]
+MEMORY_STEPS = 2
+"""Optimizer states are born in the first step; the second is like all that follow."""
 
 
 def measured_profile(
@@ -70,52 +34,103 @@ def measured_profile(
     *,
     steps: int = 5,
     say: Say = lambda _: None,
+    bench_of: OpenBench = open_bench,
+    given: Given = RANDOM,
 ) -> Profile:
-    """The run with random weights and one random batch, here and now.
+    """The run with random weights and one random batch, or what is given, here and now.
 
-    Times are taken alone, then FLOPs counted, then allocations recorded on a new model, whose
-    optimizer states are yet to be made.
+    Times are taken alone, then FLOPs counted, then memory watched on a new model, whose
+    optimizer states are yet to be made. FLOPs and memory are those of the longest batch.
 
     Raises:
-        UsageError: the model or the combination cannot be built, or not on this device.
+        UsageError: the model or the combination cannot be built, or there is no such device.
     """
-    _capability(device)
-    say("building the model")
-    workload = Workload(model, method, training, device)
-    parameters = _parameters(workload)
-    say("timing steps")
-    took = instruments.seconds(workload, steps)
+    with _card(device) as (card, why):
+        before = card.read() if card else Reading()
+        bench = bench_of(device)
+        bench.fresh()
+        build = partial(Workload, model, method, training, bench.where, given)
+        say("building the model")
+        workload = build()
+        say("timing steps")
+        with Sampler(card) as sampler:
+            took = instruments.seconds(workload, bench, steps)
+        tokens = workload.step_tokens
+        use = sampler.use(before, took.median_s, tokens) if card else _unknown(why)
     say("counting FLOPs")
-    counted = instruments.flops(workload)
+    counted = instruments.flops(workload.hold_longest())
+    fvcore = instruments.fvcore_forward(workload)
+    parameters, static = _parameters(workload), workload.static_bytes()
+    states = _state_bytes(workload)
     del workload
     say("recording allocations")
-    held = instruments.allocations(Workload(model, method, training, device))
+    bench.fresh()
+    mfu = _mfu(bench.name, training, counted, took.median_s) if given.even else None
+    held = bench.held(build().hold_longest(), MEMORY_STEPS)
     return Profile(
         engine="measure",
-        device=device,
+        device=bench.name,
         model=model.id,
         method=method,
         training=training,
         parameters=parameters,
-        memory=PhaseMemory(
-            static_bytes=held.static_bytes,
-            allocated_peak_bytes=held.peak_bytes,
-            peak_phase=held.peak_phase,
-            phase_peak_bytes=held.phase_bytes,
-            host_peak_bytes=_host_peak_bytes(),
-        ),
+        memory=_memory(held, static, states, sampler.host_peak_bytes),
         phase_flops=counted,
-        time=_time(took, training),
-        provenance=_provenance("measure"),
+        time=_time(took, training, tokens, mfu),
+        provenance=provenance(
+            "measure",
+            "; ".join(filter(None, (f"made on {platform.machine()}, {_today()}", str(given)))),
+            _driver(card),
+        ),
+        timeline=held.timeline,
+        device_use=use,
+        fvcore=fvcore,
     )
 
 
-def _capability(device: str) -> tuple[int, int] | None:
-    if device != "cpu":
-        raise UnsupportedError(
-            f"runs are profiled on the CPU only so far, not on '{device}'; leave --device out"
-        )
-    return None
+@contextmanager
+def _card(device: str) -> Iterator[tuple[Card | None, str]]:
+    """What the driver tells of the device, or why it tells nothing; no reason for the CPU."""
+    if not device.startswith("cuda"):
+        yield None, ""
+        return
+    with ExitStack() as stack:
+        card, why = None, ""
+        try:
+            card = stack.enter_context(open_card(index_of(device)))
+        except UsageError as error:
+            why = str(error)
+        yield card, why
+
+
+def _unknown(why: str) -> DeviceUse | None:
+    return DeviceUse(missing={"readings": why}) if why else None
+
+
+def _driver(card: Card | None) -> dict[str, str]:
+    import torch
+
+    more = {"cuda": torch.version.cuda} if torch.version.cuda else {}
+    return {**more, "driver": card.driver_version} if card else more
+
+
+def _memory(held: Held, static: int, states: int, host_peak_bytes: int) -> PhaseMemory:
+    phases: dict[str, int] = {}
+    for (_, phase), most in held.phase_bytes.items():
+        phases[phase] = max(phases.get(phase, 0), most)
+    step, phase = held.peak
+    peak = held.peak_bytes
+    parts = {"parameters": static, "optimizer states": states if step > 1 else 0}
+    being_born = step == 1 and phase == "optimizer"
+    return PhaseMemory(
+        static_bytes=static,
+        allocated_peak_bytes=peak,
+        peak_phase=phase,
+        phase_peak_bytes=phases,
+        host_peak_bytes=host_peak_bytes,
+        reserved_peak_bytes=held.reserved_peak_bytes,
+        owner_bytes={} if being_born else {**parts, THE_REST: peak - sum(parts.values())},
+    )
 
 
 def _parameters(workload: Workload) -> Parameters:
@@ -127,60 +142,43 @@ def _parameters(workload: Workload) -> Parameters:
     )
 
 
-def _time(took: instruments.Seconds, training: TrainingSpec) -> PhaseTime:
-    samples = training.micro_batch_size * training.gradient_accumulation_steps
+def _state_bytes(workload: Workload) -> int:
+    """Of the optimizer's tensors, after a step."""
+    states = workload.optimizer.state.values()
+    tensors = [t for state in states for t in state.values() if hasattr(t, "untyped_storage")]
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(held.values())
+
+
+def _samples(training: TrainingSpec) -> int:
+    return training.micro_batch_size * training.gradient_accumulation_steps
+
+
+def _time(
+    took: instruments.Seconds, training: TrainingSpec, tokens: int, mfu: float | None
+) -> PhaseTime:
+    samples = _samples(training)
     low, high = took.quartiles_s
     return PhaseTime(
         step_s=took.median_s,
         low_s=low,
         high_s=high,
         phase_s=took.phases,
-        tokens_per_s=samples * training.seq_len / took.median_s,
+        tokens_per_s=tokens / took.median_s,
         samples_per_s=samples / took.median_s,
         steps=len(took.steps),
+        mfu=mfu,
     )
 
 
-def _host_peak_bytes() -> int:
-    """The largest resident set of this process so far; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _mfu(name: str, training: TrainingSpec, counted: dict[str, int], step_s: float) -> float | None:
+    """FLOPs counted per second and dense peak of the card at the compute dtype."""
+    try:
+        peak = find_gpu(name).peak_flops_per_s.get(training.dtype)
+    except UnknownNameError:
+        return None
+    return sum(counted.values()) / step_s / peak if peak else None
 
 
-def _traced_memory(trace: Trace, accumulate: bool) -> PhaseMemory:
-    """The same of a trace, every allocation at its own size, as the CPU makes them."""
-    counts = accumulate | (np.asarray(trace.event_segment) != Segment.ACCUMULATE)
-    held, phase = held_bytes(trace, accumulate=accumulate), np.asarray(trace.event_phase)
-    peaks: dict[str, int] = {}
-    for number, name in PHASES.items():
-        inside = counts & (phase == number)
-        if inside.any():
-            peaks[name] = max(peaks.get(name, 0), int(held[inside].max()))
-    return PhaseMemory(
-        static_bytes=peaks["load"],
-        allocated_peak_bytes=int(held.max()),
-        peak_phase=max(peaks, key=lambda name: peaks[name]),
-        phase_peak_bytes=peaks,
-    )
-
-
-def _traced_flops(trace: Trace, micro_batches: int) -> dict[str, int]:
-    counted = dict.fromkeys(("forward", "backward", "optimizer"), 0)
-    rows = zip(
-        trace.event_kind, trace.event_ref, trace.event_segment, trace.event_phase, strict=True
-    )
-    for kind, ref, segment, phase in rows:
-        if kind == Event.KERNEL and segment in (Segment.STEP_1, Segment.UPDATE_1):
-            times = micro_batches if segment == Segment.STEP_1 else 1
-            counted[PHASES[Phase(phase)]] += times * trace.kernel_flops[ref]
-    return counted
-
-
-def _provenance(engine: str) -> Provenance:
-    names = ("torch", "transformers", "peft")
-    return Provenance(
-        engine=engine,
-        versions={name: version(name) for name in names} | {"python": platform.python_version()},
-        recording=f"made on {platform.machine()}, {datetime.now(UTC).date().isoformat()}",
-        calibration="none",
-    )
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()

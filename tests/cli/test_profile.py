@@ -66,7 +66,7 @@ def test_text_is_a_row_for_each_fact(llama: str, capsys: pytest.CaptureFixture[s
     ("arguments", "complaint"),
     [
         (("--method", "bitfit"), "no bias in its linear layers"),
-        (("--method", "lora", "--device", "cuda:0"), "profiled on the CPU only so far"),
+        (("--method", "lora", "--device", "cuda:0"), "--device cuda:0: no NVIDIA driver here"),
         (("--method", "lora", "--steps", "0"), "no whole number from 1"),
         (("--method", "qlora", "--engine", "measure"), "use --engine simulate"),
     ],

@@ -40,6 +40,7 @@ HOMES = {
     "fvcore": {"simulator", "profilers", "methods"},
     "accelerate": {"profilers"},
     "bitsandbytes": {"profilers"},
+    "psutil": {"profilers"},
     "pynvml": {"cuda"},
     "sklearn": {"cost_model"},
     "plotly": {"report"},
