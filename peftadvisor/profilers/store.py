@@ -33,6 +33,10 @@ CREATE TABLE IF NOT EXISTS profiles (
 """
 
 
+class StoreError(UsageError):
+    """The store cannot be used; another may be named."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One run, however it ended: ``reached`` says how far it got, ``profile`` is its result.
@@ -82,15 +86,15 @@ def open_store(address: str, *, create: bool = True) -> Iterator[Store]:
     An absolute path has a fourth slash.
 
     Raises:
-        UsageError: another scheme, a file that is no store, of a newer version, missing, not
+        StoreError: another scheme, a file that is no store, of a newer version, missing, not
             writable or on a full disk; also from what is done inside.
     """
     scheme, _, rest = address.rpartition("://")
     if scheme not in ("", "sqlite"):
-        raise UsageError(f"the store {address} is no SQLite file; others are not supported yet")
+        raise StoreError(f"the store {address} is no SQLite file; others are not supported yet")
     path = Path(rest.removeprefix("/") if scheme else rest)
     if not create and not path.exists():
-        raise UsageError(f"there is no store at {path}; peftadvisor profile makes one")
+        raise StoreError(f"there is no store at {path}; peftadvisor profile makes one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
@@ -111,7 +115,7 @@ class _Sqlite:
         self._connection = connection
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
-            raise UsageError(
+            raise StoreError(
                 f"the store {path} was written by a newer peftadvisor (format {version}, here "
                 f"{VERSION}); upgrade, or name another by --store"
             )
@@ -151,6 +155,6 @@ class _Sqlite:
             )
 
 
-def _refusal(path: Path, error: Exception) -> UsageError:
+def _refusal(path: Path, error: Exception) -> StoreError:
     reason = getattr(error, "strerror", None) or str(error)
-    return UsageError(f"the store {path} cannot be used ({reason}); name another by --store")
+    return StoreError(f"the store {path} cannot be used ({reason}); name another by --store")
