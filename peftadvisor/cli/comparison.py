@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from peftadvisor.profilers.store import Record
+from peftadvisor.profilers.records import Record
 from peftadvisor.profiles import ForwardCount, Profile
 from peftadvisor.report import Listing, Sheet
 from peftadvisor.units import format_bytes, format_count, format_seconds

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from peftadvisor.errors import PeftAdvisorError, UsageError
-from peftadvisor.profilers.store import Status
+from peftadvisor.profilers.records import Status
 
 Say = Callable[[str], None]
 

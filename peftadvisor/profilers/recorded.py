@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from peftadvisor.profilers.child import ChildDiedError
-from peftadvisor.profilers.store import Record, Status, open_store
+from peftadvisor.profilers.records import Record, Status
+from peftadvisor.profilers.store import open_store
 from peftadvisor.profiles import Engine, Profile
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 

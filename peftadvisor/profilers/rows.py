@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from peftadvisor.profilers.store import Record
+from peftadvisor.profilers.records import Record
 
 COLUMNS = (
     "row_id",

@@ -1,7 +1,7 @@
 """The store of profiles: append-only, one record per run, on disk before the call returns.
 
-SQLite from the standard library. Another database would be another class with ``add`` and
-``records``, chosen by the scheme of the address in ``open_store``.
+SQLite from the standard library, or JSON lines where the file is named so. Another database would
+be another class with ``add`` and ``records``, chosen by its address in ``open_store``.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
-from peftadvisor.errors import UsageError
+from peftadvisor.profilers.lines import JsonLines
+from peftadvisor.profilers.records import Record, Store, StoreError
 
-Status = Literal["done", "failed", "killed", "interrupted", "out of memory"]
 VERSION = 1
 WAIT_S = 30.0
+LINES = ".jsonl"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS profiles (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -33,46 +33,6 @@ CREATE TABLE IF NOT EXISTS profiles (
 """
 
 
-class StoreError(UsageError):
-    """The store cannot be used; another may be named."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One run, however it ended: ``reached`` says how far it got, ``profile`` is its result.
-
-    ``run`` and ``profile`` are plain data; ``id`` and ``created`` (UTC) are given by the store.
-    """
-
-    status: Status
-    reached: str
-    run: Mapping[str, Any] = field(hash=False)
-    profile: Mapping[str, Any] | None = field(default=None, hash=False)
-    id: int = 0
-    created: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "id": self.id,
-            "created": self.created,
-            "status": self.status,
-            "reached": self.reached,
-            "run": dict(self.run),
-            "profile": None if self.profile is None else dict(self.profile),
-        }
-
-
-class Store(Protocol):
-    """Where records go."""
-
-    def add(self, record: Record) -> Record:
-        """Append one record; it is on disk, with its id, when this returns."""
-
-    def records(self) -> Iterator[Record]:
-        """All records, oldest first."""
-
-
 def default_store() -> str:
     """PEFTADVISOR_STORE, else a file in the user's data folder."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -83,7 +43,7 @@ def default_store() -> str:
 def open_store(address: str, *, create: bool = True) -> Iterator[Store]:
     """The store at an address: the path of an SQLite file, or ``sqlite:///PATH``.
 
-    An absolute path has a fourth slash.
+    An absolute path has a fourth slash. A path that ends in ``.jsonl`` is a file of JSON lines.
 
     Raises:
         StoreError: another scheme, a file that is no store, of a newer version, missing, not
@@ -97,6 +57,9 @@ def open_store(address: str, *, create: bool = True) -> Iterator[Store]:
         raise StoreError(f"there is no store at {path}; peftadvisor profile makes one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == LINES:
+            yield JsonLines(path)
+            return
         connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise _refusal(path, error) from error
@@ -131,14 +94,7 @@ class _Sqlite:
             "INSERT INTO profiles (created, status, reached, run, profile) VALUES (?, ?, ?, ?, ?)",
             (created, record.status, record.reached, json.dumps(record.run), profile),
         )
-        return Record(
-            status=record.status,
-            reached=record.reached,
-            run=record.run,
-            profile=record.profile,
-            id=int(cursor.lastrowid or 0),
-            created=created,
-        )
+        return replace(record, id=int(cursor.lastrowid or 0), created=created)
 
     def records(self) -> Iterator[Record]:
         rows = self._connection.execute(

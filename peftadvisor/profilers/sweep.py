@@ -11,7 +11,8 @@ from typing import Any
 from peftadvisor.errors import UsageError
 from peftadvisor.profilers.child import ChildDiedError
 from peftadvisor.profilers.recorded import Say, recorded
-from peftadvisor.profilers.store import StoreError, open_store
+from peftadvisor.profilers.records import StoreError
+from peftadvisor.profilers.store import open_store
 from peftadvisor.profiles import Profile
 
 AGAIN = ("interrupted",)

@@ -15,14 +15,16 @@ from pathlib import Path
 import pytest
 
 from peftadvisor.errors import UsageError
-from peftadvisor.profilers.store import VERSION, Record, default_store, open_store
+from peftadvisor.profilers.records import Record
+from peftadvisor.profilers.store import VERSION, default_store, open_store
 
 KILLS = 100
 RUN = {"model": "t5-small", "method": "lora"}
 # Adds records for ever and says which are safe.
 WRITER = """
 import sys
-from peftadvisor.profilers.store import Record, open_store
+from peftadvisor.profilers.records import Record
+from peftadvisor.profilers.store import open_store
 
 with open_store(sys.argv[1]) as store:
     for number in range(int(sys.argv[2])):
@@ -105,6 +107,19 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(UsageError, match="newer peftadvisor .*upgrade, or name another"):
+        everything(path)
+
+
+def test_lines_are_a_store_too(tmp_path: Path) -> None:
+    path = tmp_path / "profiles.jsonl"
+    assert [add(path, record(n)) for n in (1, 2)] == [1, 2]
+    with path.open("a") as file:
+        file.write('{"status": "do')  # its writer was killed
+    assert [r.profile for r in everything(path)] == [{"peak_bytes": 1}, {"peak_bytes": 2}]
+    assert add(path, record(3)) == 3
+    assert [r.id for r in everything(path)] == [1, 2, 3]
+    path.write_text('{"status": 1}\n')
+    with pytest.raises(UsageError, match="line 1: is no record"):
         everything(path)
 
 

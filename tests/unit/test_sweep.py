@@ -16,7 +16,8 @@ import pytest
 
 from peftadvisor.errors import UsageError
 from peftadvisor.profilers.child import ChildDiedError
-from peftadvisor.profilers.store import Record, Status, StoreError, open_store
+from peftadvisor.profilers.records import Record, Status, StoreError
+from peftadvisor.profilers.store import open_store
 from peftadvisor.profilers.sweep import Planned, key_of, sweep
 
 KILLS = 100
@@ -58,8 +59,9 @@ def numbers(path: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
-    path, chance = tmp_path / "profiles.db", random.Random(1)
+@pytest.mark.parametrize("name", ["profiles.db", "profiles.jsonl"])
+def test_a_killed_sweep_goes_on(name: str, tmp_path: Path) -> None:
+    path, chance = tmp_path / name, random.Random(1)
     command = [sys.executable, "-c", SWEEP, str(path), str(RUNS)]
     safe: set[int] = set()
     for _ in range(KILLS):
