@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.context import SpawnContext
+from time import monotonic
+from typing import Any, Literal, cast
 
 from peftadvisor.errors import PeftAdvisorError, UsageError
 from peftadvisor.profilers.records import Status
@@ -22,34 +25,63 @@ class ChildDiedError(PeftAdvisorError):
         self.status = status
 
 
-def in_child(work: Callable[..., Any], *arguments: Any, say: Say, **options: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class Nursery:
+    """How children are made, and how long they may take.
+
+    ``spawn`` starts Python anew; ``forkserver`` forks from a process that has imported what
+    ``multiprocessing.set_forkserver_preload`` names, which saves many short runs their imports.
+    """
+
+    start: Literal["spawn", "forkserver"] = "spawn"
+    limit_s: float | None = None
+
+
+ANEW = Nursery()
+
+
+def in_child(
+    work: Callable[..., Any],
+    *arguments: Any,
+    say: Say,
+    nursery: Nursery = ANEW,
+    **options: Any,
+) -> Any:
     """``work(*arguments, say=..., **options)`` in a new process; its result.
 
     Raises:
         UsageError: what the work raised for its user.
-        ChildDiedError: the process ended otherwise.
+        ChildDiedError: the process ended otherwise, or took longer than it may.
     """
-    context = multiprocessing.get_context("spawn")
+    context = cast(SpawnContext, multiprocessing.get_context(nursery.start))
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_serve, args=(theirs, work, arguments, options), daemon=True)
     child.start()
     theirs.close()
+    patience_s = 5.0
     try:
-        return _answer(ours, say)
+        return _answer(ours, say, nursery.limit_s)
     except EOFError:
         child.join()
         raise ChildDiedError(f"the measured run {_ending(child.exitcode)}", "killed") from None
+    except TimeoutError:
+        patience_s = 0.0
+        text = f"the measured run took longer than {nursery.limit_s:.0f} s"
+        raise ChildDiedError(text, "killed") from None
     finally:
         ours.close()
         if child.is_alive():
-            child.join(timeout=5)
+            child.join(timeout=patience_s)
         if child.is_alive():
             child.kill()
             child.join()
 
 
-def _answer(connection: Connection, say: Say) -> Any:
+def _answer(connection: Connection, say: Say, limit_s: float | None) -> Any:
+    until = None if limit_s is None else monotonic() + limit_s
     while True:
+        if until is not None and not connection.poll(max(0.0, until - monotonic())):
+            raise TimeoutError
         kind, value = connection.recv()
         if kind == "say":
             say(value)

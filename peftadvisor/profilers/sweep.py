@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from peftadvisor.errors import UsageError
@@ -52,22 +51,19 @@ def ended_runs(address: str) -> set[str]:
         return {key_of(record.run) for record in store.records() if record.status not in AGAIN}
 
 
-def sweep(
-    address: str, plan: Iterable[Planned], say: Say, *, limit_s: float | None = None
-) -> Iterator[Ended]:
+def sweep(address: str, plan: Iterable[Planned], say: Say) -> Iterator[Ended]:
     """Make the runs of a plan that the store does not have yet, and keep each as it ends.
 
-    A run that dies, fails or is refused does not end the sweep. None is begun after ``limit_s``.
+    A run that dies, fails or is refused does not end the sweep. The plan is asked for a run when
+    the one before has ended.
 
     Raises:
         StoreError: the store cannot be used.
     """
-    began, have = monotonic(), ended_runs(address)
+    have = ended_runs(address)
     for planned in plan:
         if planned.key in have:
             continue
-        if limit_s is not None and monotonic() - began > limit_s:
-            return
         try:
             profile = recorded(address, planned.run, planned.work, say)
         except StoreError:

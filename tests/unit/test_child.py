@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peftadvisor.errors import UsageError
-from peftadvisor.profilers.child import ChildDiedError, in_child
+from peftadvisor.profilers.child import ChildDiedError, Nursery, in_child
 from peftadvisor.profilers.recorded import recorded
 from peftadvisor.profilers.store import open_store
 
@@ -41,10 +42,30 @@ def fill_up(say: Any) -> None:
     raise MemoryError("no room")
 
 
+def dawdle(say: Any) -> None:
+    say("sleeping")
+    time.sleep(60)
+
+
 def test_an_answer_comes_back() -> None:
     said: list[str] = []
     assert in_child(answer, 6, times=7, say=said.append) == 42
     assert said == ["multiplying"]
+
+
+def test_a_child_may_be_forked_from_a_server() -> None:
+    forked = Nursery("forkserver")
+    assert in_child(answer, 6, times=7, say=lambda _: None, nursery=forked) == 42
+    with pytest.raises(ChildDiedError, match="was ended by SIGKILL"):
+        in_child(kill_oneself, say=lambda _: None, nursery=forked)
+
+
+def test_a_child_that_takes_too_long_is_ended() -> None:
+    before = time.monotonic()
+    with pytest.raises(ChildDiedError, match="took longer than 2 s") as caught:
+        in_child(dawdle, say=lambda _: None, nursery=Nursery(limit_s=2))
+    assert caught.value.status == "killed"
+    assert time.monotonic() - before < 30
 
 
 def test_a_child_that_dies_is_told_from_one_that_refuses() -> None:

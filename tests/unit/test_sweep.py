@@ -102,11 +102,6 @@ def test_what_was_interrupted_is_made_again(status: Status, again: bool, tmp_pat
     assert len(list(sweep(str(path), [planned(1)], quiet))) == again
 
 
-def test_none_begins_after_the_limit(tmp_path: Path) -> None:
-    path = tmp_path / "profiles.db"
-    assert list(sweep(str(path), [planned(1)], quiet, limit_s=-1.0)) == []
-
-
 def test_a_store_lost_on_the_way_ends_the_sweep(tmp_path: Path) -> None:
     folder = tmp_path / "store"
 
