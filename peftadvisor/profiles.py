@@ -190,7 +190,7 @@ class DeviceUse:
     """What the driver told of the card during the timed steps; None is what it did not tell.
 
     ``peak_bytes`` is above ``baseline_bytes``, which other processes and the desktop held before.
-    ``missing`` says why a question has no answer.
+    ``missing`` says why a question has no answer, also one to torch's allocator.
     """
 
     baseline_bytes: int | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +32,15 @@ PEAKS = (
 )
 USED_MIB = (900, 1300, 1350, 1340)
 """Of the card as the driver tells it: before, then while steps run (the last again and again)."""
+HISTORY = (
+    # action, bytes asked for, microseconds: what the allocator did while it was watched
+    ("segment_alloc", 40 * MIB, 1_000_000),
+    ("alloc", 30 * MIB, 1_000_100),
+    ("alloc", 1000, 1_000_200),
+    ("free_requested", 30 * MIB, 1_250_100),
+    ("free_completed", 30 * MIB, 1_250_100),
+    ("alloc", 512, 2_000_100),
+)
 STEP_MS = {"step": 40.0, "forward": 10.0, "backward": 25.0, "optimizer": 5.0}
 
 
@@ -58,6 +67,35 @@ class FakeEvent:
 
 
 @dataclass
+class FakeMemory:
+    """What of torch.cuda.memory is used: ``events`` played back, of device 0.
+
+    ``refuses`` names functions that raise. ``asked`` are the settings of the history, in turn.
+    """
+
+    events: Sequence[tuple[str, int, int]] = HISTORY
+    refuses: tuple[str, ...] = ()
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def on(self) -> bool:
+        return bool(self.asked) and self.asked[-1]["enabled"] is not None
+
+    def _record_memory_history(self, **settings: Any) -> None:
+        if "_record_memory_history" in self.refuses:
+            raise RuntimeError("cudaMallocAsync does not yet support recordHistory")
+        self.asked.append(settings)
+
+    def _snapshot(self) -> dict[str, Any]:
+        assert self.on, "the history is lost when it is switched off"
+        if "_snapshot" in self.refuses:
+            raise RuntimeError("no snapshot of\n this allocator")
+        names = ("action", "size", "time_us")
+        trace = [dict(zip(names, event, strict=True)) for event in self.events]
+        return {"segments": [], "device_traces": [trace, []]}
+
+
+@dataclass
 class FakeCuda:
     """What of torch.cuda is used. ``break_at`` raises ``error`` at that reset of the peaks."""
 
@@ -66,6 +104,7 @@ class FakeCuda:
     peaks: list[tuple[int, int]] = field(default_factory=lambda: list(PEAKS))
     resets: int = 0
     clock: Iterator[int] = field(default_factory=lambda: itertools.count(0, 10))
+    memory: Any = field(default_factory=FakeMemory)
 
     def get_device_name(self, index: int) -> str:
         return NAME
@@ -84,6 +123,9 @@ class FakeCuda:
         if self.resets == self.break_at:
             raise self.error()
         self.resets += 1
+
+    def memory_allocated(self, index: int) -> int:
+        return self._now()[0] * MIB
 
     def max_memory_allocated(self, index: int) -> int:
         return self._now()[0] * MIB
@@ -151,9 +193,9 @@ class FakeNvml:
         return SimpleNamespace(gpu=80, memory=40)
 
 
-def fake_bench(device: str) -> Bench:
+def fake_bench(device: str, snapshot: str | None = None) -> Bench:
     """The fake card, which works."""
-    return CudaBench(0, FakeCuda(), where="cpu")
+    return CudaBench(0, FakeCuda(), where="cpu", snapshot=snapshot)
 
 
 def full_bench(device: str) -> Bench:

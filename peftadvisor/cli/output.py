@@ -20,8 +20,8 @@ _SILENCE_S = 2.0
 _MIN_WIDTH, _MAX_WIDTH = 60, 200
 
 
-def check_writable(out: str | None) -> None:
-    """Complain about ``--out`` before the work, not after it.
+def check_writable(out: str | None, option: str = "--out") -> None:
+    """Complain about a file to be written before the work, not after it.
 
     Raises:
         UsageError: the path is a directory, in no directory, or not writable.
@@ -33,7 +33,7 @@ def check_writable(out: str | None) -> None:
     except (OSError, ValueError) as error:
         problem = f"cannot be written ({getattr(error, 'strerror', None) or error})"
     if problem:
-        raise UsageError(f"--out {out} {problem}; choose another path")
+        raise UsageError(f"{option} {out} {problem}; choose another path")
 
 
 def _problem_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,11 @@ _store = click.option(
     show_default=True,
     help="Optimizer steps to time, after two for warming up.",
 )
+@click.option(
+    "--snapshot",
+    metavar="PATH",
+    help="Write the GPU's allocations, for https://pytorch.org/memory_viz.",
+)
 @options.brought
 @_store
 @click.option("--no-store", is_flag=True, help="Keep no record.")
@@ -70,16 +76,19 @@ def command(ctx: click.Context, /, fmt: str, out: str | None, **values: Any) -> 
             raise UsageError(f"--{name} is missing; see: peftadvisor profile --help")
     _require_torch()
     check_writable(out)
+    _check_snapshot(values)
     brought.check(values)
     model, method = brought.model_spec(values), inputs.method_spec(values)
     training = inputs.training_spec({**values, **inputs.implied(method, values)}, model)
     address = None if values["no_store"] else _address(values["store"])
     from peftadvisor.cli.comparison import sheet
+    from peftadvisor.profilers.devices import open_bench
 
     with progress(f"Profiling {method.name} on {model.id}") as say:
         given, training = brought.given(values, model, training)
         run = (model, method, training, values["device"])
-        how = {"steps": values["steps"], "given": given}
+        bench_of = partial(open_bench, snapshot=values["snapshot"])
+        how = {"steps": values["steps"], "given": given, "bench_of": bench_of}
         profiles = [
             _profile(engine, run, how, address, say) for engine in _engines(values["engine"])
         ]
@@ -130,6 +139,23 @@ def export(store: str | None, out: str | None) -> None:
     write(to_csv(records), out)
     if not any(record.run["engine"] == "measure" for record in records):
         note("no run was measured yet; the CSV holds its head alone")
+
+
+def _check_snapshot(values: Mapping[str, Any]) -> None:
+    """Complain about ``--snapshot`` where there will be none.
+
+    Raises:
+        UsageError: no GPU is measured, or the file cannot be written.
+    """
+    if values["snapshot"] is None:
+        return
+    if values["engine"] == "simulate":
+        raise UsageError("--snapshot is for measured runs; use --engine measure or both")
+    if values["device"].partition(":")[0] != "cuda":
+        raise UsageError(
+            f"--snapshot is of a GPU's allocator, not of {values['device']}; use --device cuda:N"
+        )
+    check_writable(values["snapshot"], "--snapshot")
 
 
 def _engines(chosen: str) -> tuple[Engine, ...]:

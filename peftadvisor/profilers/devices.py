@@ -21,11 +21,15 @@ POINTS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """Bytes held at most in each phase of each step; ``load`` is step 0, the first step is 1."""
+    """Bytes held at most in each phase of each step; ``load`` is step 0, the first step is 1.
+
+    ``missing`` says why the timeline or a snapshot is not there.
+    """
 
     phase_bytes: dict[tuple[int, str], int] = field(hash=False)
     reserved_peak_bytes: int | None = None
     timeline: Timeline | None = None
+    missing: dict[str, str] = field(hash=False, default_factory=dict)
 
     @property
     def peak(self) -> tuple[int, str]:
@@ -90,11 +94,14 @@ class CpuBench:
 class CudaBench:
     """A CUDA device: the caching allocator's peaks by phase, time by events on its stream.
 
-    ``cuda`` is torch.cuda, or what plays its part in tests, on tensors at ``where``.
+    ``cuda`` is torch.cuda, or what plays its part in tests, on tensors at ``where``. ``snapshot``
+    is a file for the allocator's history of what is ``held``.
     """
 
-    def __init__(self, index: int, cuda: Any = torch.cuda, where: str = "") -> None:
-        self._cuda, self._index = cuda, index
+    def __init__(
+        self, index: int, cuda: Any = torch.cuda, where: str = "", snapshot: str | None = None
+    ) -> None:
+        self._cuda, self._index, self._snapshot = cuda, index, snapshot
         self.where = where or f"cuda:{index}"
         self.name = str(cuda.get_device_name(index))
 
@@ -119,7 +126,9 @@ class CudaBench:
         return float(start.elapsed_time(end)) / 1000
 
     def held(self, workload: Workload, steps: int) -> Held:
-        """The allocator's peaks, those of ``load`` since ``fresh``."""
+        """The allocator's peaks, those of ``load`` since ``fresh``, and its history."""
+        from peftadvisor.profilers.history import Source, recorded_history
+
         peaks: dict[tuple[int, str], int] = {}
         reserved = [int(self._cuda.max_memory_reserved(self._index))]
         peaks[0, "load"] = int(self._cuda.max_memory_allocated(self._index))
@@ -133,13 +142,20 @@ class CudaBench:
             peaks[at] = max(peaks.get(at, 0), now)
             reserved.append(int(self._cuda.max_memory_reserved(self._index)))
 
-        for _ in range(steps):
-            workload.step(watched)
-        return Held(phase_bytes=peaks, reserved_peak_bytes=max(reserved))
+        source = Source(cuda=self._cuda, index=self._index, snapshot=self._snapshot)
+        with recorded_history(source) as history:
+            for _ in range(steps):
+                workload.step(watched)
+        return Held(
+            phase_bytes=peaks,
+            reserved_peak_bytes=max(reserved),
+            timeline=history.timeline,
+            missing=history.missing,
+        )
 
 
-def open_bench(device: str) -> Bench:
-    """The device of that name: ``cpu``, ``cuda`` or ``cuda:N``.
+def open_bench(device: str, snapshot: str | None = None) -> Bench:
+    """The device of that name: ``cpu``, ``cuda`` or ``cuda:N``; only a GPU writes a snapshot.
 
     Raises:
         UsageError: there is none of that name here.
@@ -155,7 +171,7 @@ def open_bench(device: str) -> Bench:
         raise UsageError(
             f"--device {device}: torch sees {torch.cuda.device_count()} GPUs, counted from 0"
         )
-    return CudaBench(index)
+    return CudaBench(index, snapshot=snapshot)
 
 
 def index_of(device: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -83,7 +84,7 @@ def measured_profile(
             _driver(card),
         ),
         timeline=held.timeline,
-        device_use=use,
+        device_use=_with_missing(use, held.missing),
         fvcore=fvcore,
     )
 
@@ -105,6 +106,14 @@ def _card(device: str) -> Iterator[tuple[Card | None, str]]:
 
 def _unknown(why: str) -> DeviceUse | None:
     return DeviceUse(missing={"readings": why}) if why else None
+
+
+def _with_missing(use: DeviceUse | None, missing: dict[str, str]) -> DeviceUse | None:
+    """What the driver told, and what the allocator did not."""
+    if not missing:
+        return use
+    use = use or DeviceUse()
+    return replace(use, missing={**use.missing, **missing})
 
 
 def _driver(card: Card | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ pytest.importorskip("peft")
 
 from peftadvisor.cli.main import main  # noqa: E402
 from peftadvisor.profilers.conformance import MODELS  # noqa: E402
+from tests.fake_cuda import fake_bench  # noqa: E402
 
 SMALL = ("--seq-len", "32", "--dtype", "fp32", "--steps", "2")
 
@@ -69,6 +71,26 @@ def test_text_is_a_row_for_each_fact(llama: str, capsys: pytest.CaptureFixture[s
         (("--method", "lora", "--device", "cuda:0"), "--device cuda:0: no NVIDIA driver here"),
         (("--method", "lora", "--steps", "0"), "no whole number from 1"),
         (("--method", "qlora", "--engine", "measure"), "use --engine simulate"),
+        (
+            ("--method", "lora", "--snapshot", "x"),
+            "--snapshot is of a GPU's allocator, not of cpu; use --device cuda:N",
+        ),
+        (
+            ("--method", "lora", "--snapshot", "x", "--device", "a100-40g"),
+            "not of a100-40g; use --device cuda:N",
+        ),
+        (
+            ("--method", "lora", "--snapshot", "x", "--device", "cuda:0", "--engine", "simulate"),
+            "--snapshot is for measured runs; use --engine measure or both",
+        ),
+        (
+            ("--method", "lora", "--snapshot", "/", "--device", "cuda:0"),
+            "--snapshot / is a directory; choose another path",
+        ),
+        (
+            ("--method", "lora", "--snapshot", "/none/x", "--device", "cuda:0"),
+            "--snapshot /none/x cannot be made: /none is no directory; choose another path",
+        ),
     ],
 )
 def test_refusals_are_one_line(
@@ -78,6 +100,19 @@ def test_refusals_are_one_line(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("peftadvisor: error: ")
     assert complaint in error
+
+
+def test_a_snapshot_is_written_where_it_was_asked_for(
+    llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("peftadvisor.profilers.devices.open_bench", fake_bench)
+    snapshot = tmp_path / "run.pickle"
+    where = ("--engine", "measure", "--device", "cuda:0", "--snapshot", str(snapshot))
+    arguments = ["--model", llama, "--method", "lora", *SMALL, *where]
+    assert main(["profile", *arguments, "--format", "json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["profiles"]
+    assert len(measured["timeline"]["at"]) == 4
+    assert len(pickle.loads(snapshot.read_bytes())["device_traces"]) == 2
 
 
 def test_runs_are_kept_and_shown(llama: str, capsys: pytest.CaptureFixture[str]) -> None:

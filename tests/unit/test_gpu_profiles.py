@@ -16,7 +16,7 @@ import pytest
 from peftadvisor.errors import UsageError
 from peftadvisor.profilers.child import ChildDiedError, in_child
 from peftadvisor.profilers.conformance import MODELS
-from peftadvisor.profilers.devices import index_of, open_bench
+from peftadvisor.profilers.devices import CudaBench, index_of, open_bench
 from peftadvisor.profilers.profiling import measured_profile
 from peftadvisor.profilers.recorded import recorded, run_of
 from peftadvisor.profilers.rows import to_csv
@@ -24,7 +24,15 @@ from peftadvisor.profilers.store import open_store
 from peftadvisor.profiles import Profile
 from peftadvisor.specs import MethodSpec, TrainingSpec
 from peftadvisor.units import MIB
-from tests.fake_cuda import FakeNvml, fake_bench, full_bench, lost_bench, on_fake_card
+from tests.fake_cuda import (
+    FakeCuda,
+    FakeMemory,
+    FakeNvml,
+    fake_bench,
+    full_bench,
+    lost_bench,
+    on_fake_card,
+)
 from tests.parity.tiny import spec
 
 TRAINING = TrainingSpec(micro_batch_size=2, seq_len=16, dtype="fp32")
@@ -86,6 +94,10 @@ def test_what_the_card_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert use_.joules_per_token == pytest.approx(17.5 / 32)
     assert use_.missing == {}
     assert nvml.open == 0
+    assert made.timeline is not None
+    # 30 MiB on the 100 MiB of before, in the first of four changes.
+    assert made.timeline.held_bytes[0] == 130 * MIB
+    assert made.timeline.at == (0.0, 0.0001, 0.25, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +120,19 @@ def test_what_the_driver_does_not_tell(
     assert made.memory.reserved_peak_bytes == 320 * MIB
     assert made.device_use is not None
     assert why in made.device_use.missing[what]
+
+
+def test_what_torch_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No history: the reason stands beside those of the driver, and all else is there."""
+    use(FakeNvml(), monkeypatch)
+    cuda = FakeCuda(memory=FakeMemory(refuses=("_record_memory_history",)))
+    made = measured(bench_of=lambda _: CudaBench(0, cuda, where="cpu", snapshot="/none/x"))
+    assert made.timeline is None
+    assert made.memory.allocated_peak_bytes == 270 * MIB
+    assert made.device_use is not None
+    why = "RuntimeError: cudaMallocAsync does not yet support recordHistory"
+    assert made.device_use.missing == {"timeline": why, "snapshot": why}
+    assert made.device_use.mean_power_w == 250.0
 
 
 @pytest.mark.parametrize(
