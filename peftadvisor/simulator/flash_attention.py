@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from peftadvisor.errors import UsageError
+from peftadvisor.simulator.quantized_layers import QuantizedLinear
 
 NAME = "peftadvisor_fa2"  # without "flash": transformers would look for the package
 _MAX_HEAD_DIM = 256
@@ -62,7 +63,7 @@ def _attend(
     if max(d, d_value) > _MAX_HEAD_DIM:
         raise UsageError(f"flash_attention_2 stops at head dimension 256, this model has {d}")
     if query.dtype is torch.float32:  # norms kept in fp32 leak into the query
-        half = next(m.weight.dtype for m in module.modules() if isinstance(m, torch.nn.Linear))
+        half = _half_dtype(module)
         query, key, value = (t.to(half) for t in (query, key, value))
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     padded = [torch.nn.functional.pad(t, (0, _missing(t, d))) for t in (query, key, value)]
@@ -70,6 +71,16 @@ def _attend(
         *padded, dropout, bool(causal), False, scale=scaling
     )[0]
     return out.transpose(1, 2)[..., :d_value], None
+
+
+def _half_dtype(module: Any) -> torch.dtype:
+    """What transformers casts fp32 queries to: autocast's dtype, else the config's or a weight's."""
+    if torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    layers = [m for m in module.modules() if isinstance(m, torch.nn.Linear)]
+    quantized = any(isinstance(layer, QuantizedLinear) for layer in layers)
+    dtype: torch.dtype = module.config.dtype if quantized else layers[0].weight.dtype
+    return dtype
 
 
 def _missing(tensor: torch.Tensor, head_dim: int) -> int:

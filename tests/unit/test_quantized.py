@@ -343,3 +343,15 @@ def test_nothing_to_quantize() -> None:
     del base.model.layers[:]
     with pytest.raises(UnsupportedError, match="no layer that transformers would quantize"):
         quantize_base(base, "nf4", torch.bfloat16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("amp", [False, True])
+def test_flash_attention_casts_to_a_floating_dtype(kind: str, amp: bool) -> None:
+    """Rotated queries are fp32, since the embeddings are; packed weights are whole numbers."""
+    training = settings(kind, attention="flash_attention_2", amp=amp)
+    prepared = prepare(spec(LLAMA), MethodSpec(name="qlora"), training)
+    trace = trace_run(prepared, training, Device((8, 0)))
+    flash = {name for name in trace.kernel_name if "flash" in name}
+    assert flash
+    assert all(name.endswith(".bfloat16") for name in flash)
