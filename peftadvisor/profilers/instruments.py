@@ -17,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from peftadvisor.profilers.devices import Bench
+from peftadvisor.profilers.quantizing import product_flops
 from peftadvisor.profilers.workload import Phase, Workload
 from peftadvisor.profiles import ForwardCount
 
@@ -78,7 +79,7 @@ def flops(workload: Workload) -> dict[str, int]:
 
     @contextmanager
     def count(phase: Phase) -> Iterator[None]:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=product_flops()) as counter:
             yield
         counted[phase] = counted.get(phase, 0) + counter.get_total_flops()
 

@@ -20,10 +20,12 @@ from torch.optim import AdamW, Optimizer
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods import find_method
 from peftadvisor.profilers.checkpoints import load_model
+from peftadvisor.profilers.quantizing import beside_weights, quantized_model
 from peftadvisor.profilers.texts import TextBatch, longest
 from peftadvisor.simulator.batches import Batch, make_batch, task_of
 from peftadvisor.simulator.build import TORCH_DTYPES, build_model
 from peftadvisor.simulator.optimizers import make_optimizer
+from peftadvisor.simulator.quantized import require_quantizable
 from peftadvisor.simulator.step import clip_gradients
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
@@ -93,7 +95,7 @@ class Workload:
     ) -> None:
         self.method = find_method(method.name)
         self.training, self.device, self.given = training, torch.device(device), given
-        _require_plain(training)
+        require_quantizable(self.method, training.quantization)
         torch.manual_seed(SEED)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -123,7 +125,7 @@ class Workload:
         return self
 
     def static_bytes(self) -> int:
-        """Bytes of all parameters and buffers, each storage once."""
+        """Bytes of all that the model holds, each storage once."""
         return static_bytes(self.model)
 
     def step(self, mark: Mark = unmarked) -> None:
@@ -165,6 +167,8 @@ class Workload:
 
 
 def _base(model: ModelSpec, training: TrainingSpec, device: str, given: Given) -> Any:
+    if training.quantization != "none":
+        return quantized_model(model, training, device, given.checkpoint)
     if given.checkpoint is None:
         return build_model(model, training, device)
     return load_model(given.checkpoint, model, training, device)
@@ -186,8 +190,8 @@ def _batches(
 
 
 def static_bytes(model: Any) -> int:
-    """Bytes of all parameters and buffers of a model, each storage once."""
-    tensors = [*model.parameters(), *model.buffers()]
+    """Bytes of all parameters, buffers and scales of a model, each storage once."""
+    tensors = [*model.parameters(), *model.buffers(), *beside_weights(model)]
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(held.values())
 
@@ -228,13 +232,6 @@ def real_batch(model: Any, training: TrainingSpec, device: torch.device) -> Batc
         return torch.randint(high, shape.shape, dtype=shape.dtype, device=device)
 
     return {name: filled(name, shape) for name, shape in make_batch(model, training).items()}
-
-
-def _require_plain(training: TrainingSpec) -> None:
-    if training.quantization != "none":
-        raise UnsupportedError(
-            f"a {training.quantization} base is simulated only so far; use --engine simulate"
-        )
 
 
 __all__ = [

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from peftadvisor.errors import UnsupportedError
+from peftadvisor.methods.base import Method
 from peftadvisor.simulator.quantized_layers import Linear4bit, LinearInt8, QuantizedLinear
 from peftadvisor.specs import Quantization
 
@@ -30,18 +31,11 @@ def quantize_base(
     before, and that of 4-bit products; ``fused_rows`` is explained in ``quantized_layers``.
 
     Raises:
-        UnsupportedError: there is nothing to quantize (Falcon: its layers are a subclass of Linear,
-            which transformers 5.23 passes over).
+        UnsupportedError: there is nothing to quantize.
     """
-    replaced = 0
-    for path in _convertible(model):
+    for path in convertible(model):
         source = model.get_submodule(path)
         model.set_submodule(path, quantized_layer(source, quantization, dtype, fused_rows))
-        replaced += 1
-    if not replaced:
-        raise UnsupportedError(
-            f"{type(model).__name__} has no layer that transformers would quantize"
-        )
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         if parameter.dtype in (torch.float16, torch.bfloat16):
@@ -64,7 +58,26 @@ def quantized_layer(
     return Linear4bit(source, dtype, quantization == "nf4-dq", fused_rows)
 
 
-def _convertible(model: Any) -> list[str]:
+def require_quantizable(method: Method, quantization: Quantization) -> None:
+    """Refuse a quantized base under a method that cannot take one.
+
+    Raises:
+        UnsupportedError: the method changes or reads weights that would be packed.
+    """
+    if quantization != "none" and not method.quantized_base:
+        raise UnsupportedError(
+            f"{method.name} does not work on a quantized base; leave --quantization out, or use "
+            "qlora"
+        )
+
+
+def convertible(model: Any) -> list[str]:
+    """Paths of the layers that transformers quantizes.
+
+    Raises:
+        UnsupportedError: there are none (Falcon: its layers are a subclass of Linear, which
+            transformers 5.23 passes over).
+    """
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import HfQuantizer
     from transformers.quantizers.quantizers_utils import should_convert_module
@@ -72,12 +85,17 @@ def _convertible(model: Any) -> list[str]:
     skipped = HfQuantizer.get_modules_to_not_convert(
         model, list(HEADS), model._keep_in_fp32_modules, add_default_skips=True
     )
-    return [
+    found = [
         path
         for path, module in model.named_modules()
         if (type(module) is nn.Linear or isinstance(module, Conv1D))
         and should_convert_module(path, skipped)
     ]
+    if not found:
+        raise UnsupportedError(
+            f"{type(model).__name__} has no layer that transformers would quantize"
+        )
+    return found
 
 
 def _lora_layer(clone: bool) -> Any:

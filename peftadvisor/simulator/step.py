@@ -13,7 +13,6 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods import find_method
 from peftadvisor.methods.base import Method
 from peftadvisor.simulator.attention import Device
@@ -28,7 +27,7 @@ from peftadvisor.simulator.build import TORCH_DTYPES, Stack, build_model, stacks
 from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
 from peftadvisor.simulator.meta_kernels import missing_kernels
 from peftadvisor.simulator.optimizers import make_optimizer
-from peftadvisor.simulator.quantized import quantize_base
+from peftadvisor.simulator.quantized import quantize_base, require_quantizable
 from peftadvisor.simulator.trace import NO_LAYER, Owner, Phase, Segment, Trace, layer_tag
 from peftadvisor.simulator.tracer import Tracer
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
@@ -57,11 +56,7 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
     """
     chosen = find_method(method.name)
     settings = chosen.settings(method)
-    if training.quantization != "none" and not chosen.quantized_base:
-        raise UnsupportedError(
-            f"{chosen.name} does not work on a quantized base; leave --quantization out, or use "
-            "qlora"
-        )
+    require_quantizable(chosen, training.quantization)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         base: Any = build_model(spec, training)

@@ -86,5 +86,18 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(UnsupportedError, match="pip install bitsandbytes"):
         measured("llama", "lora", replace(TRAINING, optimizer="adamw-8bit"))
-    with pytest.raises(UnsupportedError, match="--engine simulate"):
-        measured("llama", "qlora", replace(TRAINING, quantization="nf4"))
+    for kind in ("nf4", "nf4-dq", "int8"):
+        training = replace(TRAINING, quantization=kind)
+        with pytest.raises(UnsupportedError, match="pip install bitsandbytes") as said:
+            measured("llama", "qlora", training)
+        assert "\n" not in str(said.value)
+
+
+def test_a_method_refuses_a_quantized_base_as_it_does_simulated() -> None:
+    training = replace(TRAINING, quantization="nf4")
+    said = []
+    for run in (simulated, measured):
+        with pytest.raises(UnsupportedError) as error:
+            run("llama", "pissa", training)
+        said.append(str(error.value))
+    assert said[0] == said[1]
