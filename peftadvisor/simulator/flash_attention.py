@@ -74,7 +74,7 @@ def _attend(
 
 
 def _half_dtype(module: Any) -> torch.dtype:
-    """What transformers casts fp32 queries to: autocast's dtype, else the config's or a weight's."""
+    """What transformers casts fp32 queries to: of autocast, else of the config or a weight."""
     if torch.is_autocast_enabled("cuda"):
         return torch.get_autocast_dtype("cuda")
     layers = [m for m in module.modules() if isinstance(m, torch.nn.Linear)]
