@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,6 +94,10 @@ def _answer(connection: Connection, say: Say, limit_s: float | None) -> Any:
             return value
 
 
+_SILENT = "99"
+"""torch's profiler prints its trace points to stderr below this."""
+
+
 def _serve(
     connection: Connection,
     work: Callable[..., Any],
@@ -100,6 +105,7 @@ def _serve(
     options: dict[str, Any],
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
     try:
         done = work(*arguments, say=lambda text: connection.send(("say", text)), **options)
         connection.send(("done", done))

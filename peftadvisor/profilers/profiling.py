@@ -145,7 +145,7 @@ def _memory(held: Held, static: int, states: int, host_peak_bytes: int) -> Phase
 def _parameters(workload: Workload) -> Parameters:
     trained = workload.trained
     return Parameters(
-        total=sum(p.numel() for p in workload.model.parameters()),
+        total=sum(getattr(p, "logical_numel", p.numel()) for p in workload.model.parameters()),
         trainable=sum(p.numel() for p in trained),
         stored_bytes=sum(p.numel() * p.element_size() for p in trained),
     )

@@ -112,14 +112,18 @@ def _(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 @torch.library.custom_op("peftadvisor::rescale", mutates_args=())
-def rescale(product: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """An int32 product in fp16, by the scales of its rows and columns."""
+def rescale(
+    product: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, shape: list[int]
+) -> torch.Tensor:
+    """An int32 product in fp16 and in the input's shape, by the scales of its rows and columns."""
     return _shape_only()
 
 
 @rescale.register_fake
-def _(product: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(product, dtype=torch.float16)
+def _(
+    product: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, shape: list[int]
+) -> torch.Tensor:
+    return product.new_empty(shape, dtype=torch.float16)
 
 
 @register_flop_formula([torch.ops.peftadvisor.int8_product, torch.ops.peftadvisor.fused_4bit])
@@ -164,13 +168,14 @@ class _ProductInt8(torch.autograd.Function):
         flat = x.reshape(-1, x.shape[-1])
         quantized, row_scale = _rows_in_int8(flat.to(torch.float16))
         product = int8_product(quantized, layer.weight)
-        out = rescale(product, row_scale, layer.scale)
+        shape = [*x.shape[:-1], layer.out_features]
+        out = rescale(product, row_scale, layer.scale, shape)
         if bias is not None:
             out.add_(bias)
         out = out.to(x.dtype)
         ctx.layer, ctx.kept = layer, flat if ctx.needs_input_grad[0] else None
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        return out.reshape(*x.shape[:-1], layer.out_features)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:

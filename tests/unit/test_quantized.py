@@ -355,3 +355,9 @@ def test_flash_attention_casts_to_a_floating_dtype(kind: str, amp: bool) -> None
     flash = {name for name in trace.kernel_name if "flash" in name}
     assert flash
     assert all(name.endswith(".bfloat16") for name in flash)
+
+
+@pytest.mark.parametrize("method", ["adalora", "gralora"])
+def test_methods_that_add_in_place_take_an_int8_base(method: str) -> None:
+    assert run("int8", method=method).model is not None
+    trace_run(run("int8", method=method), settings("int8"), Device((8, 0)))

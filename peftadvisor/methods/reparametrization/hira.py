@@ -30,6 +30,5 @@ HIRA = Method(
     attach=adapter("HiraConfig", r="rank"),
     trainable=lora.trainable,
     merge=merge,
-    quantized_base=True,
     several=True,
 )
