@@ -22,6 +22,7 @@ _COMMANDS = {
     "list": "peftadvisor.cli.list_",
     "profile": "peftadvisor.cli.profile",
     "recommend": "peftadvisor.cli.recommend",
+    "validate": "peftadvisor.cli.validate",
 }
 _EXIT_INTERNAL, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 

@@ -16,6 +16,7 @@ from peftadvisor.data.names import one_line
 from peftadvisor.errors import UsageError
 
 _CATALOGS = Path(__file__).parent / "catalogs"
+_REINSTALL = "reinstall peftadvisor"
 
 
 def catalog_path(name: str) -> Path:
@@ -83,19 +84,19 @@ class Row:
         return number
 
 
-def read_table(path: Path, required: tuple[str, ...]) -> list[Row]:
+def read_table(path: Path, required: tuple[str, ...], *, remedy: str = _REINSTALL) -> list[Row]:
     """Read a CSV file whose header holds at least the ``required`` columns.
 
     Raises:
         UsageError: the file is missing, empty, not UTF-8 text, holds no rows, lacks a column,
-            or has a line with more or fewer cells than its header.
+            or has a line with more or fewer cells than its header; ``remedy`` says what to do.
     """
     name = one_line(str(path))
-    lines = _lines(path, name)
+    lines = _lines(path, name, remedy)
     header = lines[0][1]
     missing = [column for column in required if column not in header]
     if missing:
-        raise UsageError(f"{name} lacks the column '{missing[0]}'; reinstall peftadvisor")
+        raise UsageError(f"{name} lacks the column '{missing[0]}'; {remedy}")
     rows = []
     for number, cells in lines[1:]:
         row = Row(path, number, dict(zip(header, cells, strict=False)))
@@ -105,18 +106,17 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[Row]:
     return rows
 
 
-def _lines(path: Path, name: str) -> list[tuple[int, list[str]]]:
+def _lines(path: Path, name: str, remedy: str) -> list[tuple[int, list[str]]]:
     """The non-blank lines of a CSV file with their numbers: a header and at least one row."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, cells) for cells in reader if cells]
-    except OSError as error:
-        raise UsageError(
-            f"{name} cannot be read ({error.strerror}); reinstall peftadvisor"
-        ) from None
     except (UnicodeDecodeError, csv.Error):
-        raise UsageError(f"{name} is not a CSV text file; reinstall peftadvisor") from None
+        raise UsageError(f"{name} is not a CSV text file; {remedy}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "bad path"
+        raise UsageError(f"{name} cannot be read ({reason}); {remedy}") from None
     if len(lines) < 2:
-        raise UsageError(f"{name} is empty; reinstall peftadvisor")
+        raise UsageError(f"{name} is empty; {remedy}")
     return lines

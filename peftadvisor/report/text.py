@@ -29,6 +29,12 @@ def render(value: Value, page: Page) -> str:
         return render_list(value, page.width, page.color)
     if isinstance(value, Sheet):
         return render_sheet(value, page.width, page.color)
+    from peftadvisor.integrations.validation import Validation
+
+    if isinstance(value, Validation):
+        from peftadvisor.report import validation
+
+        return validation.render(value, page.width, page.color)
     return render_recommendation(value, page.width, page.color)
 
 

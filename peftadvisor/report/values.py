@@ -10,6 +10,7 @@ from peftadvisor.profiles import SCHEMA_VERSION, Estimate
 
 if TYPE_CHECKING:
     from peftadvisor.advisor.question import Recommendation
+    from peftadvisor.integrations.validation import Validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,4 +48,4 @@ class Sheet:
         return {"schema_version": SCHEMA_VERSION, **self.data}
 
 
-Value: TypeAlias = "Estimate | Listing | Recommendation | Sheet"
+Value: TypeAlias = "Estimate | Listing | Recommendation | Sheet | Validation"

@@ -1,0 +1,43 @@
+"""What published rows hold that no run of ours can describe yet: the one table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from peftadvisor.data.measurements import Measurement
+
+RAN_OUT = frozenset({"oom", "out of memory", "failed/oom (no throughput)"})
+"""Statuses of runs that ran out of memory, as our rows and the published ones word them."""
+
+_NONE = ("", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A reason to leave rows out, and which rows those are."""
+
+    reason: str
+    applies: Callable[[Measurement], bool]
+
+
+LIMITS = (
+    Limit("superseded by a later row of its source", lambda row: row.superseded == "1"),
+    Limit(
+        "status is neither ok nor out of memory",
+        lambda row: row.status != "ok" and row.status not in RAN_OUT,
+    ),
+    Limit(
+        "several GPUs: sharded or exchanging gradients",
+        lambda row: row.n_gpus not in (None, 1) or row.parallelism not in _NONE,
+    ),
+    Limit("a GPTQ base", lambda row: "gptq" in f"{row.quantization} {row.model}".lower()),
+    Limit("fused kernels (fms foak)", lambda row: row.compile_kernels.startswith("fms foak")),
+    Limit("compiled or replaced kernels", lambda row: row.compile_kernels not in _NONE),
+    Limit("parameters or optimizer on the CPU", lambda row: row.offload not in _NONE),
+)
+
+
+def limit_of(row: Measurement) -> str:
+    """The first reason why no run of ours can describe the row; empty if none is known."""
+    return next((limit.reason for limit in LIMITS if limit.applies(row)), "")
