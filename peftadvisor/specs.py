@@ -25,6 +25,9 @@ Optimizer = Literal[
 ]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 Checkpointing = Literal["none", "non-reentrant", "reentrant"]
+KbitPreparation = Literal["peft", "trl", "none"]
+Loss = Literal["torch", "torch-copied", "fused", "fused-copied", "fused-linear"]
+Loop = Literal["plain", "trainer"]
 Verdict = Literal["fits", "tight", "oom"]
 
 DTYPE_BYTES: Mapping[str, int] = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -82,6 +85,11 @@ class TrainingSpec:
     tokens, ``target_len`` the decoder length of encoder-decoders (ignored elsewhere);
     ``dtype`` is the dtype of the base weights; ``amp`` runs forward and loss under autocast;
     ``padded`` says whether batches hold padding (and so an attention mask) or not.
+    ``kbit_preparation`` is what is done to the rest of a quantized base: all of it in fp32
+    (``peft``), norms alone in fp32 (``trl``), or nothing. ``loss`` is how a causal language
+    model computes its loss (``simulator/losses.py``). ``loop`` says whether the outputs, logits
+    among them, are held during backward, as in a plain loop, or let go of before, as transformers'
+    Trainer does.
     """
 
     micro_batch_size: int = 1
@@ -96,6 +104,9 @@ class TrainingSpec:
     gradient_checkpointing: Checkpointing = "none"
     attention: Attention = "sdpa"
     max_grad_norm: float = 1.0
+    kbit_preparation: KbitPreparation = "peft"
+    loss: Loss = "torch"
+    loop: Loop = "plain"
 
     def __post_init__(self) -> None:
         """Raise UsageError on a value out of range."""
@@ -112,6 +123,9 @@ class TrainingSpec:
             "gradient_checkpointing", self.gradient_checkpointing, get_args(Checkpointing)
         )
         _require_choice("attention", self.attention, get_args(Attention))
+        _require_choice("kbit_preparation", self.kbit_preparation, get_args(KbitPreparation))
+        _require_choice("loss", self.loss, get_args(Loss))
+        _require_choice("loop", self.loop, get_args(Loop))
         _require(self.max_grad_norm >= 0, "max_grad_norm must be 0 (off) or more")
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.profilers.checkpoints import load_model
 from peftadvisor.simulator.build import TORCH_DTYPES, build_model
-from peftadvisor.simulator.quantized import convertible
+from peftadvisor.simulator.quantized import convertible, narrow
 from peftadvisor.simulator.quantized_layers import OUTLIER
 from peftadvisor.specs import ModelSpec, Quantization, TrainingSpec
 
@@ -44,7 +44,7 @@ def quantized_model(
     model.to(device)
     if checkpoint is None:
         model.init_weights()
-    return _prepared(model, training.quantization)
+    return _prepared(model, training)
 
 
 def beside_weights(model: Any) -> Iterator[torch.Tensor]:
@@ -149,8 +149,8 @@ def _int8(weight: torch.Tensor, biased: bool, _: TrainingSpec) -> Any:
     return layer
 
 
-def _prepared(model: Any, quantization: Quantization) -> Any:
-    """Mark the model as transformers does, and prepare it as PEFT does.
+def _prepared(model: Any, training: TrainingSpec) -> Any:
+    """Mark the model as transformers does, and prepare it as PEFT or TRL does.
 
     Biases of 4-bit layers would get the compute dtype in the first forward; they have it at once.
     """
@@ -160,10 +160,15 @@ def _prepared(model: Any, quantization: Quantization) -> Any:
 
     model.is_quantized = True
     model.quantization_method = QuantizationMethod.BITS_AND_BYTES
-    model.is_loaded_in_8bit = quantization == "int8"
-    model.is_loaded_in_4bit = quantization != "int8"
-    prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    model.is_loaded_in_8bit = training.quantization == "int8"
+    model.is_loaded_in_4bit = training.quantization != "int8"
+    if training.kbit_preparation == "none":
+        model.requires_grad_(False)
+    else:
+        prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     for module in model.modules():
         if isinstance(module, Linear4bit) and module.bias is not None:
             module.bias.data = module.bias.data.to(module.compute_dtype)
+    if training.kbit_preparation == "trl":
+        narrow(model, TORCH_DTYPES[training.dtype])
     return model

@@ -98,7 +98,7 @@ def autocast_kernels(cache: WeightCache) -> Iterator[None]:
         # Checkpoints enter autocast again for the device of their inputs, which is no CUDA here,
         # and a build without CUDA would turn it off.
         infer = "torch.utils.checkpoint._infer_device_type"
-        stack.enter_context(patch(infer, return_value="cuda"))
+        stack.enter_context(patch(infer, lambda *_: "cuda"))  # a mock would keep the inputs
         unavailable = "torch.cuda.amp.common.amp_definitely_not_available"
         stack.enter_context(patch(unavailable, return_value=False))
         stack.enter_context(patch("torch.cuda.is_bf16_supported", return_value=True))

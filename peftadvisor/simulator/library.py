@@ -76,6 +76,9 @@ class Variant:
             t.gradient_checkpointing,
             t.attention,
             "clip" if t.max_grad_norm else "noclip",
+            *([t.kbit_preparation] if t.kbit_preparation != "peft" else []),
+            *([t.loss] if t.loss != "torch" else []),
+            *([t.loop] if t.loop != "plain" else []),
             self.kernels,
         ]
         return ".".join(parts)

@@ -9,8 +9,9 @@ from torch import nn
 
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
+from peftadvisor.simulator.build import TORCH_DTYPES
 from peftadvisor.simulator.quantized_layers import Linear4bit, LinearInt8, QuantizedLinear
-from peftadvisor.specs import Quantization
+from peftadvisor.specs import Quantization, TrainingSpec
 
 HEADS = ("score", "classifier")
 """Heads that PEFT trains whole for classification, and so are not quantized. transformers would
@@ -18,44 +19,63 @@ quantize those that have a bias; PEFT then fails, and users have to name them as
 """
 
 
-def quantize_base(
-    model: Any, quantization: Quantization, dtype: torch.dtype, fused_rows: int = 0
-) -> None:
-    """Replace layers as transformers does for bitsandbytes, then prepare as PEFT does.
+NARROWED = ("lm_head", "embed_tokens", "wte", "wpe")
+"""Names of modules that TRL casts back to bf16."""
+
+
+def quantize_base(model: Any, training: TrainingSpec) -> None:
+    """Replace layers as transformers does for bitsandbytes, then prepare the rest for training.
 
     Every Linear and Conv1D is replaced but the output head, tied weights, classification heads
-    and what the model keeps in fp32; experts that are one tensor are no Linear and stay. Then
-    everything is frozen, and what still has 16 bits (norms, embeddings, head, such experts)
-    becomes fp32, but for the biases of 4-bit layers, which have the compute dtype from the first
-    forward on. ``model.lora_layers`` tells LoRA how to wrap. ``dtype`` is that of the weights
-    before, and that of 4-bit products; ``fused_rows`` is explained in ``quantized_layers``.
+    and what the model keeps in fp32; experts that are one tensor are no Linear and stay.
+    ``model.lora_layers`` tells LoRA how to wrap.
 
     Raises:
         UnsupportedError: there is nothing to quantize.
     """
+    dtype = TORCH_DTYPES[training.dtype]
     for path in convertible(model):
         source = model.get_submodule(path)
-        model.set_submodule(path, quantized_layer(source, quantization, dtype, fused_rows))
+        model.set_submodule(path, quantized_layer(source, training.quantization, dtype))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-        if parameter.dtype in (torch.float16, torch.bfloat16):
-            parameter.data = parameter.data.float()
+    if training.kbit_preparation != "none":
+        _widen(model)
     for module in model.modules():
         if isinstance(module, Linear4bit) and module.bias is not None:
             module.bias.data = module.bias.data.to(dtype)
+    if training.kbit_preparation == "trl":
+        narrow(model, dtype)
     model.lora_layers = {
         Linear4bit: _lora_layer(clone=True),
         LinearInt8: _lora_layer(clone=False),
     }
 
 
-def quantized_layer(
-    source: Any, quantization: Quantization, dtype: torch.dtype, fused_rows: int = 0
-) -> QuantizedLinear:
-    """The substitute of one Linear or Conv1D."""
+def _widen(model: Any) -> None:
+    """What still has 16 bits (norms, embeddings, head, experts) gets fp32, as PEFT has it.
+
+    Biases of 4-bit layers have the compute dtype again from the first forward on.
+    """
+    for parameter in model.parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
+
+
+def narrow(model: Any, dtype: torch.dtype) -> None:
+    """Head and embeddings get 16 bits again, as TRL's trainers had it for years; norms do not."""
+    for name, module in model.named_modules():
+        if "norm" not in name and any(part in name for part in NARROWED):
+            for parameter in module.parameters(recurse=False):
+                if parameter.dtype is torch.float32:
+                    parameter.data = parameter.data.to(dtype)
+
+
+def quantized_layer(source: Any, quantization: Quantization, dtype: torch.dtype) -> QuantizedLinear:
+    """The substitute of one Linear or Conv1D; ``dtype`` is that of its products."""
     if quantization == "int8":
         return LinearInt8(source)
-    return Linear4bit(source, dtype, quantization == "nf4-dq", fused_rows)
+    return Linear4bit(source, dtype, quantization == "nf4-dq")
 
 
 def require_quantizable(method: Method, quantization: Quantization) -> None:

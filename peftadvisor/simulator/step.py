@@ -23,8 +23,9 @@ from peftadvisor.simulator.autocast import (
     autocast_kernels,
 )
 from peftadvisor.simulator.batches import make_batch
-from peftadvisor.simulator.build import TORCH_DTYPES, Stack, build_model, stacks_of
+from peftadvisor.simulator.build import Stack, build_model, stacks_of
 from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
+from peftadvisor.simulator.losses import use_loss
 from peftadvisor.simulator.meta_kernels import missing_kernels
 from peftadvisor.simulator.optimizers import make_optimizer
 from peftadvisor.simulator.quantized import quantize_base, require_quantizable
@@ -62,7 +63,8 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
         base: Any = build_model(spec, training)
         stacks = tuple(stacks_of(base))
         if training.quantization != "none":
-            quantize_base(base, training.quantization, TORCH_DTYPES[training.dtype])
+            quantize_base(base, training)
+        use_loss(base, training.loss)
         parameters = frozenset(id(p) for p in base.parameters())
         if training.gradient_checkpointing != "none":
             reentrant = training.gradient_checkpointing == "reentrant"
@@ -156,11 +158,13 @@ class Run:
         with self._autocast():
             out = self.model(**batch)
             loss = out.loss
+        if self.training.loop == "trainer":
+            del out
         self._own_live_as_activation(segment)
         tracer.phase, tracer.layer = Phase.BACKWARD, NO_LAYER
         torch.autograd.backward([loss])
         tracer.layer = NO_LAYER
-        del out, loss, batch
+        del loss, batch
 
     def _autocast(self) -> AbstractContextManager[None]:
         if not self.training.amp:

@@ -342,7 +342,7 @@ def test_nothing_to_quantize() -> None:
     base: Any = prepare(spec(LLAMA), MethodSpec(name="full"), TrainingSpec()).base
     del base.model.layers[:]
     with pytest.raises(UnsupportedError, match="no layer that transformers would quantize"):
-        quantize_base(base, "nf4", torch.bfloat16)
+        quantize_base(base, settings("nf4"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -438,6 +438,11 @@ def test_names_of_variants_differ_where_anything_differs() -> None:
         {"attention": "flash_attention_2"},
         {"max_grad_norm": 0},
         {"amp": True, "padded": True},
+        {"kbit_preparation": "trl"},
+        {"kbit_preparation": "none"},
+        {"loss": "fused"},
+        {"loss": "fused-linear"},
+        {"loop": "trainer"},
     ]
     base = MethodSpec(name="lora")
     methods = [
