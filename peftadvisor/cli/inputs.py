@@ -105,6 +105,7 @@ def training_spec(values: Values, model: ModelSpec) -> TrainingSpec:
         optimizer=values.get("optimizer", "adamw"),
         gradient_checkpointing=values.get("gradient_checkpointing", "none"),
         attention=values["attention"],
+        **{name: values[name] for name in ("loss", "loop", "kbit_preparation") if name in values},
     )
 
 

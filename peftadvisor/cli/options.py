@@ -10,7 +10,16 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from peftadvisor.specs import Attention, Checkpointing, DType, Optimizer, Quantization
+from peftadvisor.specs import (
+    Attention,
+    Checkpointing,
+    DType,
+    KbitPreparation,
+    Loop,
+    Loss,
+    Optimizer,
+    Quantization,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -172,6 +181,28 @@ one_run = _bundle(
         flag_value="non-reentrant",
         show_default=True,
         help="Recompute activations; without a value: non-reentrant.",
+    ),
+    click.option(
+        "--loss",
+        type=_choice(Loss),
+        default="torch",
+        show_default=True,
+        help="Kernels of the loss: torch's, one fused kernel (Liger, Unsloth), or head and loss "
+        "fused; 'copied' as transformers before 5.",
+    ),
+    click.option(
+        "--loop",
+        type=_choice(Loop),
+        default="plain",
+        show_default=True,
+        help="Are logits held during backward (plain) or let go of (transformers' Trainer)?",
+    ),
+    click.option(
+        "--kbit-preparation",
+        type=_choice(KbitPreparation),
+        default="peft",
+        show_default=True,
+        help="Of a quantized base, in fp32: all that is not quantized, norms alone, or nothing.",
     ),
 )
 
