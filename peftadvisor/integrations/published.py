@@ -21,6 +21,7 @@ from peftadvisor.integrations.published_sources import (
     batch_length,
     convention,
     step_seconds,
+    target_length,
     timed_length,
 )
 from peftadvisor.specs import GpuSpec, ModelSpec, RunSpec, TrainingSpec
@@ -143,7 +144,7 @@ def _model(row: Measurement) -> ModelSpec:
         raise UsageError(f"model '{row.model}' is not bundled") from None
     if "text_config" in model.config or "vision_config" in model.config:
         raise UsageError("the model takes more than text")
-    if model.config.get("is_encoder_decoder"):
+    if model.config.get("is_encoder_decoder") and target_length(row) is None:
         raise UsageError("target length of an encoder-decoder is not stated")
     return model
 
@@ -165,6 +166,7 @@ def _training(row: Measurement, length: int) -> TrainingSpec:
         "micro_batch_size": row.micro_batch_size,
         "gradient_accumulation_steps": row.grad_accum,
         "seq_len": length,
+        "target_len": target_length(row) or TrainingSpec().target_len,
         "padded": _one_of(_PADDED, row.padding_packing, "padding_packing"),
         "dtype": _plain(_DTYPES, row.weights_dtype),
         "amp": _amp(row),

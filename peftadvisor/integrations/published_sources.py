@@ -16,6 +16,7 @@ from peftadvisor.specs import Checkpointing, Quantization
 
 _MEAN_TOKENS = re.compile(r"mean real tokens/sample=([0-9.]+)")
 _PURE_STEP_TIME = re.compile(r"pure step time=([0-9.]+) s")
+_TARGET = re.compile(r"target ([1-9][0-9]{0,6})\b")
 _ALIGNMENT = 16
 
 
@@ -46,7 +47,19 @@ CONVENTIONS: Mapping[str, Convention] = {
         left_on_cpu_bytes=LEFT_ON_CPU_BYTES,
     ),
     # Packed to 4096 tokens (santacoder: 2048); what rows print is derived from rounded rates.
-    "fms_acceleration": Convention(lengths=(2048, 4096), checkpointing="reentrant", nf4="nf4-dq"),
+    # transformers 4.48.1, whose loss copies the shifted logits, in its Trainer. TRL casts norms
+    # alone to fp32 (steady memory leaves no room for fp32 embeddings); the accelerated plugin
+    # casts nothing.
+    "fms_acceleration": Convention(
+        training={"loop": "trainer", "loss": "torch-copied"},
+        by_framework={
+            "baseline-peft-bnb": {"kbit_preparation": "trl"},
+            "accelerated-peft-bnb": {"kbit_preparation": "none"},
+        },
+        lengths=(2048, 4096),
+        checkpointing="reentrant",
+        nf4="nf4-dq",
+    ),
 }
 _PLAIN = Convention()
 
@@ -66,6 +79,12 @@ def batch_length(row: Measurement) -> int | None:
     return min(nominal, key=lambda length: abs(length - (row.seq_len or 0)))
 
 
+def target_length(row: Measurement) -> int | None:
+    """Tokens of a target, where the row says it as our own rows do."""
+    found = _TARGET.search(row.seq_len_kind)
+    return int(found[1]) if found else None
+
+
 def timed_length(row: Measurement) -> int | None:
     """Tokens per sample in a batch of mean length, where a row's batches differ; else None.
 
@@ -81,10 +100,11 @@ def step_seconds(row: Measurement, length: int) -> float | None:
 
     From the step time itself, else from the throughput: tokens of a step (padding included, at
     ``length``) over tokens/s, or samples over samples/s. Where real tokens are counted, the
-    number of steps follows from them, and the time is that of all steps over their number.
+    number of steps follows from them, and the time is that of all steps over their number. None
+    also where our own rows tell the longest of batches that differ.
     """
-    if row.train_time_s and row.train_time_kind == "median of one optimizer step":
-        return row.train_time_s
+    if row.train_time_kind == "median of one optimizer step":
+        return None if row.seq_len_kind.startswith("longest") else row.train_time_s
     samples = (row.micro_batch_size or 1) * (row.grad_accum or 1)
     speed, unit = row.throughput, row.throughput_unit
     if speed is None:

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from peftadvisor.data.models import find_model
+from peftadvisor.errors import UsageError
 from peftadvisor.profilers.records import Record
 
 COLUMNS = (
@@ -91,7 +93,7 @@ def _row(record: Record) -> dict[str, Any]:
         "micro_batch_size": training["micro_batch_size"],
         "grad_accum": training["gradient_accumulation_steps"],
         "seq_len": training["seq_len"],
-        "seq_len_kind": "longest" if "data" in run else "exact",
+        "seq_len_kind": _length_kind(run),
         "padding_packing": "padded" if training["padded"] else "none",
         "dataset": run.get("data", "random tokens"),
         "weights_dtype": training["dtype"],
@@ -104,6 +106,16 @@ def _row(record: Record) -> dict[str, Any]:
         "notes": f"reached: {record.reached}",
     }
     return row if record.profile is None else {**row, **_measured(record.profile)}
+
+
+def _length_kind(run: Mapping[str, Any]) -> str:
+    """What the length is of, and for encoder-decoders of the catalog the target's length."""
+    kind = "longest" if "data" in run else "exact"
+    try:
+        two = find_model(run["model"]).config.get("is_encoder_decoder")
+    except UsageError:
+        two = False
+    return f"{kind}; target {run['training']['target_len']}" if two else kind
 
 
 def _measured(profile: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ _STATISTICS = (
     ("worst over", 0),
     ("in 90 %", 70),
 )
-_TITLES = {"source": "By source", "method": "By method", "gpu": "By GPU"}
+_NAMES = {"source": "source", "method": "method", "gpu": "GPU"}
 
 
 def render(validation: Validation, width: int, color: bool) -> str:
@@ -48,10 +48,12 @@ def render(validation: Validation, width: int, color: bool) -> str:
     canvas.add(_accuracy_table([overall], width, named=False))
     canvas.add(_verdicts_line(overall))
     if overall.skipped:
-        canvas.section("Left out", _reasons_table(overall))
+        canvas.section("Left out", _reasons_table([overall], named=False))
     for by in GROUPINGS:
         groups = [group for group in validation.groups if group.by == by]
-        canvas.section(_TITLES[by], _accuracy_table(groups, width, named=True))
+        canvas.section(f"By {_NAMES[by]}", _accuracy_table(groups, width, named=True))
+        if overall.skipped:
+            canvas.section(f"Left out, by {_NAMES[by]}", _reasons_table(groups, named=True))
     known = [group for group in validation.groups if group.screening.oom_rows]
     if known:
         canvas.section("Verdicts, where some ran out of memory", _verdicts_table(known))
@@ -99,8 +101,8 @@ def _statistics(found: Accuracy) -> dict[str, str]:
         "MAPE": _share(found.mape),
         "median": _share(found.median),
         "P95": _share(found.p95),
-        "worst under": _signed(found.worst_under),
-        "worst over": _signed(found.worst_over),
+        "worst under": _signed(found.worst_under) if found.worst_under else "–",
+        "worst over": _signed(found.worst_over) if found.worst_over else "–",
         "in 90 %": _share(found.coverage),
     }
 
@@ -133,12 +135,18 @@ def _verdicts_table(groups: Iterable[Group]) -> Table:
     return table
 
 
-def _reasons_table(overall: Group) -> Table:
+def _reasons_table(groups: Sequence[Group], *, named: bool) -> Table:
+    """Rows left out by reason; where groups are named, each is once."""
     table = _table()
+    if named:
+        column(table, "", grow=True)
     column(table, "rows", right=True)
     column(table, "reason", grow=True)
-    for reason, count in overall.skipped.items():
-        table.add_row(str(count), Text(plain(reason)))
+    for group in groups:
+        names = [group.name] if named else []
+        for reason, count in group.skipped.items():
+            table.add_row(*(Text(plain(cell)) for cell in (*names, str(count), reason)))
+            names = [""] if named else []
     return table
 
 
@@ -194,4 +202,5 @@ def _share(share: float | None) -> str:
 
 
 def _signed(error: float) -> str:
-    return f"{100 * error:+.1f} %" if error else "–"
+    rounded = round(100 * error, 1)
+    return f"{rounded:+.1f} %" if rounded else "0.0 %"
