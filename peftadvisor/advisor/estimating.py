@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from peftadvisor.cost_model.memory import oom_probability, predict_memory
-from peftadvisor.cost_model.time import predict_flops, predict_time
+from peftadvisor.cost_model.rates import device_rates
+from peftadvisor.cost_model.time import predict_flops, predict_time, step_seconds
 from peftadvisor.data.prices import cheapest_price, load_prices
 from peftadvisor.errors import UnknownNameError
 from peftadvisor.methods import find_method
 from peftadvisor.profiles import Cost, Estimate, Evidence, Memory, Provenance, StepTime
 from peftadvisor.simulator.library import Variant, attention_kernels
 from peftadvisor.simulator.obtain import Progress, Simulated, obtain
+from peftadvisor.simulator.recording import KernelUse
 from peftadvisor.specs import Budget, PriceSpec, RunSpec, TrainingSpec, Verdict
 from peftadvisor.units import format_bytes
 
-UNCALIBRATED = "uncalibrated: spec-sheet rates and stated shares, nothing fitted"
 LIKELY_OOM = 0.5
+LEAST_SHARE = 0.005
+"""Of a step, below which a class of kernels is not named."""
 
 
 def estimate(
@@ -73,12 +77,12 @@ def from_simulated(
         verdict=verdict(risk, budget.max_oom_risk),
         oom_probability=risk,
         evidence=Evidence(),
-        reasons=_reasons(run, memory, time, simulated),
+        reasons=_reasons(run, memory, _bound(run, time, uses), simulated),
         provenance=Provenance(
             engine="simulate",
             versions=dict(simulated.versions),
             recording=simulated.source + (f" ({simulated.note})" if simulated.note else ""),
-            calibration=UNCALIBRATED,
+            calibration=device_rates(run.gpu).source,
         ),
     )
 
@@ -120,7 +124,16 @@ def _price(run: RunSpec, provider: str | None) -> PriceSpec | None:
     return min(offers, key=lambda row: row.usd_per_gpu_hour or 0.0, default=None)
 
 
-def _reasons(run: RunSpec, memory: Memory, time: StepTime, simulated: Simulated) -> tuple[str, ...]:
+def _bound(run: RunSpec, time: StepTime, uses: Sequence[KernelUse]) -> str:
+    """What bounds the step, and what it is spent on, the most first."""
+    by_class = step_seconds(uses, run.training, run.gpu)
+    ordered = sorted(by_class.items(), key=lambda item: -item[1])
+    named = [(name, s / time.step_s) for name, s in ordered if s >= LEAST_SHARE * time.step_s]
+    spent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in named)
+    return f"the step is bound by {time.bound}: {spent} of its time"
+
+
+def _reasons(run: RunSpec, memory: Memory, bound: str, simulated: Simulated) -> tuple[str, ...]:
     parts = dataclasses.asdict(memory.breakdown)
     largest = max(parts, key=lambda name: parts[name])
     free = run.gpu.usable_bytes - memory.device_peak_bytes
@@ -129,7 +142,7 @@ def _reasons(run: RunSpec, memory: Memory, time: StepTime, simulated: Simulated)
         f"the peak falls in {memory.peak_phase} ({memory.peak_op}); "
         f"{largest.removesuffix('_bytes')} hold {format_bytes(parts[largest])} of "
         f"{format_bytes(memory.device_peak_bytes)}; {room} on {run.gpu.name}",
-        f"the step is bound by {time.bound}",
+        bound,
     ]
     if run.gpus > 1:
         reasons.append("data parallel: every GPU holds all of it; communication is not counted")

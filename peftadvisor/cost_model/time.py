@@ -1,36 +1,58 @@
-"""Step time as a roofline over the recorded kernels. Uncalibrated: spec sheet and stated shares.
+"""Step time from the recorded kernels: the card's queue against the host that fills it.
 
-t_kernel = max(FLOPs / (peak × achievable), bytes / (bandwidth × 0.8));
-step = max(Σ t_kernel, kernels × dispatch cost). Leaves out communication, data loading, tile and
-wave quantization.
+    step = micro-batches · micro + max(GPU of the update, host of the update)
+    micro = max(max(G_f, H_f) + G_b, H_f + H_b)
+
+in seconds; G sums ``kernel_seconds`` and starts of all kernels in forward (f, with the loss) and
+backward (b, with recomputation), H is the host's time to dispatch them. The host runs ahead of
+the card within a micro-batch and is waited for at its end. Constants are ``DeviceRates``. Leaves
+out communication, data loading, transfers to the card, and operators that wait for the card.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+
+from peftadvisor.cost_model.kernel_classes import Class, Floats, Kernels, tabulate
+from peftadvisor.cost_model.kernel_time import kernel_seconds
+from peftadvisor.cost_model.rates import device_rates
+from peftadvisor.data.rates import DeviceRates
 from peftadvisor.profiles import Flops, StepTime
 from peftadvisor.simulator.obtain import Simulated
 from peftadvisor.simulator.recording import KernelUse
 from peftadvisor.simulator.trace import Phase
 from peftadvisor.specs import GpuSpec, TrainingSpec
 
-BANDWIDTH_SHARE = 0.8
-"""Share of the spec-sheet bandwidth that elementwise kernels are taken to reach."""
+BACKWARD_DISPATCH = 0.7
+"""Host's time of one operator in backward, which is no Python, over one in forward."""
 
-DISPATCH_S = 7e-6
-"""CPU time to launch one operator in eager mode: 4 to 10 µs are reported."""
+LAUNCHES = "launches"
+_NAMES = {kind: kind.name.lower() for kind in Class}
 
-LOW, HIGH = 0.6, 1.8
-"""An uncalibrated 90 % interval, as factors: spec-sheet rooflines miss by 16 to 72 %."""
 
-_RATES: Mapping[str, tuple[str, ...]] = {
-    "bfloat16": ("bf16", "fp16", "fp32"),
-    "float16": ("fp16", "fp32"),
-    "float32": ("fp32",),
-    "int8": ("int8", "fp16"),
-    "int32": ("int8", "fp16"),
-}
+@dataclass(frozen=True, slots=True)
+class StepParts:
+    """Seconds of one optimizer step, summed in two ways.
+
+    ``by_class``: matmul, attention, elementwise, dequantization, optimizer, and launches (starts
+    of kernels, and waiting for the host). ``by_bound``: compute, memory bandwidth, kernel launches.
+    """
+
+    by_class: Mapping[str, float]
+    by_bound: Mapping[str, float]
+
+    @property
+    def step_s(self) -> float:
+        """The step."""
+        return sum(self.by_class.values())
+
+    @property
+    def bound(self) -> str:
+        """What most of the step is bound by."""
+        return max(self.by_bound, key=lambda name: self.by_bound[name])
 
 
 def predict_flops(uses: Sequence[KernelUse], training: TrainingSpec) -> Flops:
@@ -50,52 +72,68 @@ def predict_flops(uses: Sequence[KernelUse], training: TrainingSpec) -> Flops:
 def step_seconds(
     uses: Sequence[KernelUse], training: TrainingSpec, gpu: GpuSpec
 ) -> Mapping[str, float]:
-    """Seconds of one optimizer step by what bounds each kernel; the step takes their sum.
+    """Seconds of one optimizer step by class of kernel; the step takes their sum."""
+    return step_parts(uses, training, gpu, device_rates(gpu)).by_class
 
-    Where launching all kernels takes longer than running them, that alone is the step.
-    """
-    micro = training.gradient_accumulation_steps
-    compute = memory = dispatch = 0.0
-    for use in uses:
-        times = use.count * (1 if use.phase == Phase.OPTIMIZER else micro)
-        flops_s, bytes_s = _kernel_seconds(use, gpu)
-        dispatch += times * DISPATCH_S
-        compute += times * flops_s if flops_s >= bytes_s else 0.0
-        memory += times * bytes_s if bytes_s > flops_s else 0.0
-    if dispatch > compute + memory:
-        return {"kernel launches": dispatch}
-    return {"compute": compute, "memory bandwidth": memory}
+
+def step_parts(
+    uses: Sequence[KernelUse], training: TrainingSpec, gpu: GpuSpec, rates: DeviceRates
+) -> StepParts:
+    """One optimizer step on one GPU with these constants."""
+    kernels = tabulate(uses)
+    busy, computes = kernel_seconds(kernels, gpu, rates)
+    update = kernels.phase == Phase.OPTIMIZER
+    times = kernels.count * np.where(update, 1, training.gradient_accumulation_steps)
+    spent, starts = times * busy, float(times.sum()) * rates.kernel_s
+    step = _step_seconds(kernels, busy + rates.kernel_s, training, rates)
+    waiting = max(0.0, step - float(spent.sum()) - starts)
+    by_class = np.bincount(kernels.kind, weights=spent, minlength=len(Class)).tolist()
+    compute = float(spent[computes].sum())
+    return StepParts(
+        by_class={
+            **{name: by_class[kind] for kind, name in _NAMES.items()},
+            LAUNCHES: starts + waiting,
+        },
+        by_bound={
+            "compute": compute,
+            "memory bandwidth": float(spent.sum()) - compute,
+            "kernel launches": starts + waiting,
+        },
+    )
 
 
 def predict_time(
     run: Simulated, uses: Sequence[KernelUse], training: TrainingSpec, gpu: GpuSpec, gpus: int
 ) -> StepTime:
     """Seconds per optimizer step and the throughput of all GPUs (data parallel, no overhead)."""
-    bounds = step_seconds(uses, training, gpu)
-    step = sum(bounds.values())
+    rates = device_rates(gpu)
+    parts = step_parts(uses, training, gpu, rates)
+    step = parts.step_s
     samples = training.micro_batch_size * training.gradient_accumulation_steps * gpus
     return StepTime(
         step_s=step,
-        low_s=LOW * step,
-        high_s=HIGH * step,
+        low_s=rates.low * step,
+        high_s=rates.high * step,
         tokens_per_s=samples * _tokens_per_sample(run, training) / step,
         samples_per_s=samples / step,
-        bound=max(bounds, key=lambda name: bounds[name]),
+        bound=parts.bound,
     )
 
 
-def _kernel_seconds(use: KernelUse, gpu: GpuSpec) -> tuple[float, float]:
-    dtype = use.name.rpartition(".")[2]
-    rate = next(
-        (
-            gpu.peak_flops_per_s[r] * gpu.achievable.get(r, gpu.achievable["default"])
-            for r in _RATES.get(dtype, ("fp32",))
-            if r in gpu.peak_flops_per_s
-        ),
-        0.0,
-    )
-    flops_s = use.flops / rate if use.flops and rate else 0.0
-    return flops_s, use.touched_bytes / (gpu.memory_bandwidth_bytes_per_s * BANDWIDTH_SHARE)
+def _step_seconds(
+    kernels: Kernels, seconds: Floats, training: TrainingSpec, rates: DeviceRates
+) -> float:
+    """The card's queue against the host, phase by phase."""
+    phases = len(Phase)
+    card = np.bincount(kernels.phase, weights=kernels.count * seconds, minlength=phases)
+    calls = np.bincount(kernels.phase, weights=kernels.count, minlength=phases)
+    calls[Phase.BACKWARD] *= BACKWARD_DISPATCH
+    forward, backward = [Phase.FORWARD, Phase.LOSS], [Phase.BACKWARD, Phase.RECOMPUTE]
+    host = calls * rates.dispatch_s
+    there = max(card[forward].sum(), host[forward].sum())
+    micro = max(there + card[backward].sum(), host[forward + backward].sum())
+    update = max(card[Phase.OPTIMIZER], host[Phase.OPTIMIZER])
+    return float(training.gradient_accumulation_steps * micro + update)
 
 
 def _tokens_per_sample(run: Simulated, training: TrainingSpec) -> int:
