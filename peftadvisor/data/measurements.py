@@ -40,6 +40,7 @@ _TEXTS = (
     "throughput_unit",
     "throughput_scope",
     "train_time_kind",
+    "versions",
 )
 _INTEGERS = (
     "n_gpus",
@@ -86,6 +87,7 @@ class Measurement:
     throughput_unit: str = ""
     throughput_scope: str = ""
     train_time_kind: str = ""
+    versions: str = ""
     n_gpus: int | None = None
     micro_batch_size: int | None = None
     grad_accum: int | None = None

@@ -106,14 +106,26 @@ def method_spec(row: Measurement, model: ModelSpec) -> MethodSpec:
         if key in names:
             settings[names[key]] = _value(names[key], value)
         elif method.name == "oft" and key == "r":
-            settings["block_size"] = _block_size(int(_number(value)), row, model)
+            settings["block_size"] = _block_size(value, row, model)
         elif not _is_inert(method.name, key, value):
             raise UsageError(f"{method.name} field '{key}' has no counterpart here")
-    usual = {**method.defaults, **_OWN_DEFAULTS.get(method.name, {})}
-    kept = {k: v for k, v in settings.items() if k == "rank" or v != usual[k]}
+    for key, value in settings.items():
+        _check(key, value, method.defaults[key])
+    own = _OWN_DEFAULTS.get(method.name, {})
+    usual = {key: (value, own.get(key, value)) for key, value in method.defaults.items()}
+    kept = {k: v for k, v in settings.items() if k == "rank" or v not in usual[k]}
     spec = MethodSpec(name=method.name).with_settings(**kept)
     method.settings(spec)
     return spec
+
+
+def _check(setting: str, value: Any, default: Any) -> None:
+    """A number where the default is one, and a rank of 1 or more."""
+    number = isinstance(value, int | float)
+    if isinstance(default, int | float) and not isinstance(default, bool) and not number:
+        raise UsageError(f"setting '{setting}' is no number")
+    if setting == "rank" and not (isinstance(value, int) and value >= 1):
+        raise UsageError("setting 'rank' is no whole number of 1 or more")
 
 
 def _is_inert(method: str, key: str, value: Any) -> bool:
@@ -123,15 +135,24 @@ def _is_inert(method: str, key: str, value: Any) -> bool:
 
 def _value(setting: str, value: Any) -> Any:
     """As our specs hold it: sorted tuples of names, whole numbers as integers."""
+    if value is None:
+        return None
     if setting.endswith("_modules"):
         return _modules(value)
-    return tuple(value) if isinstance(value, list) else _number(value)
+    value = tuple(value) if isinstance(value, list) else _number(value)
+    try:
+        hash(value)
+    except TypeError:
+        raise UsageError(f"setting '{setting}' is nested") from None
+    return value
 
 
 def _modules(value: Any) -> str | tuple[str, ...]:
     if value == "all-linear":
         return "all-linear"
     names = value.split() if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        raise UsageError("target modules are neither names nor a text")
     return tuple(sorted(set(map(str, names))))
 
 
@@ -143,10 +164,11 @@ def _number(value: Any) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-def _block_size(blocks: int, row: Measurement, model: ModelSpec) -> int:
+def _block_size(r: Any, row: Measurement, model: ModelSpec) -> int:
     """OFT's r is a number of blocks; all adapted layers must be as wide as the hidden states."""
     modules = _modules(row.method_config.get("target_modules") or ())
-    width = model.config.get("hidden_size")
-    if not set(modules) <= _ATTENTION or not isinstance(width, int):
+    width, blocks = model.config.get("hidden_size"), _number(r)
+    known = isinstance(width, int) and isinstance(blocks, int) and blocks > 0
+    if not (known and modules and set(modules) <= _ATTENTION):
         raise UsageError("oft field 'r' means blocks of several sizes here")
-    return width // blocks
+    return int(width // blocks)

@@ -76,9 +76,9 @@ def _accuracy_table(groups: Sequence[Group], width: int, *, named: bool) -> Tabl
     table = _table()
     column(table, "", grow=True)
     for head in shown:
-        column(table, head, right=True)
+        column(table, head.replace("worst ", "worst\n"), right=True)
     if named:
-        column(table, "left out", right=True)
+        column(table, "left\nout", right=True)
     for group in groups:
         if named:
             skipped = sum(group.skipped.values())
@@ -90,7 +90,7 @@ def _accuracy_table(groups: Sequence[Group], width: int, *, named: bool) -> Tabl
             found = group.accuracy.get(quantity)
             if found:
                 cells = _statistics(found)
-                label = f"{'  ' if named else ''}{_WHAT[quantity]}"
+                label = f"  {quantity}" if named else _WHAT[quantity]
                 table.add_row(label, *(cells[head] for head in shown))
     return table
 
@@ -110,16 +110,17 @@ def _statistics(found: Accuracy) -> dict[str, str]:
 def _verdicts_line(overall: Group) -> Text:
     screening = overall.screening
     return Text(
-        f"Ran out of memory: {screening.oom_rows} rows, said to fit {screening.false_safe} "
-        f"({_share(screening.false_safe_rate)}). Ran: {screening.ran_rows} rows, said not to fit "
-        f"{screening.false_alarms} ({_share(screening.false_alarm_rate)})."
+        f"Of {screening.oom_rows} that ran out of memory {screening.false_safe} were said to fit "
+        f"({_share(screening.false_safe_rate)}, false-safe); of {screening.ran_rows} that ran "
+        f"{screening.false_alarms} were said not to ({_share(screening.false_alarm_rate)}, "
+        "false alarms)."
     )
 
 
 def _verdicts_table(groups: Iterable[Group]) -> Table:
     table = _table()
     column(table, "", grow=True)
-    for head in ("ran out", "false safe", "rate", "ran", "false alarm", "rate"):
+    for head in ("ran\nout", "false-\nsafe", "rate", "ran", "false\nalarms", "rate"):
         column(table, head, right=True)
     for group in groups:
         screening = group.screening

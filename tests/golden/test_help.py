@@ -9,7 +9,9 @@ import pytest
 from peftadvisor.cli.main import main
 
 
-@pytest.mark.parametrize("command", ["", "calibrate", "estimate", "list", "profile", "recommend"])
+@pytest.mark.parametrize(
+    "command", ["", "calibrate", "estimate", "list", "profile", "recommend", "validate"]
+)
 def test_help(
     command: str, golden: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
