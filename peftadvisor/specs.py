@@ -26,7 +26,8 @@ Optimizer = Literal[
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 Checkpointing = Literal["none", "non-reentrant", "reentrant"]
 KbitPreparation = Literal["peft", "trl", "none"]
-Loss = Literal["torch", "torch-copied", "fused", "fused-copied", "fused-linear"]
+Loss = Literal["torch", "fused", "fused-linear"]
+Transformers = Literal["5", "4", "4.45"]
 Loop = Literal["plain", "trainer"]
 Verdict = Literal["fits", "tight", "oom"]
 
@@ -87,7 +88,8 @@ class TrainingSpec:
     ``padded`` says whether batches hold padding (and so an attention mask) or not.
     ``kbit_preparation`` is what is done to the rest of a quantized base: all of it in fp32
     (``peft``), norms alone in fp32 (``trl``), or nothing. ``loss`` is how a causal language
-    model computes its loss (``simulator/losses.py``). ``loop`` says whether the outputs, logits
+    model computes its loss (``simulator/losses.py``), ``transformers`` the version whose
+    models run: 5, 4 (from 4.46 on) or up to 4.45 (``simulator/older.py``). ``loop`` says whether the outputs, logits
     among them, are held during backward, as in a plain loop, or let go of before, as transformers'
     Trainer does.
     """
@@ -107,6 +109,7 @@ class TrainingSpec:
     kbit_preparation: KbitPreparation = "peft"
     loss: Loss = "torch"
     loop: Loop = "plain"
+    transformers: Transformers = "5"
 
     def __post_init__(self) -> None:
         """Raise UsageError on a value out of range."""
@@ -126,6 +129,7 @@ class TrainingSpec:
         _require_choice("kbit_preparation", self.kbit_preparation, get_args(KbitPreparation))
         _require_choice("loss", self.loss, get_args(Loss))
         _require_choice("loop", self.loop, get_args(Loop))
+        _require_choice("transformers", self.transformers, get_args(Transformers))
         _require(self.max_grad_norm >= 0, "max_grad_norm must be 0 (off) or more")
 
 

@@ -87,6 +87,10 @@ def method_spec(values: Values) -> MethodSpec:
     return spec
 
 
+_LEVERS = ("loss", "loop", "transformers", "kbit_preparation")
+"""Settings that have the same name in the command and in TrainingSpec."""
+
+
 def training_spec(values: Values, model: ModelSpec) -> TrainingSpec:
     """How the run trains; what a command does not offer keeps its default.
 
@@ -105,7 +109,7 @@ def training_spec(values: Values, model: ModelSpec) -> TrainingSpec:
         optimizer=values.get("optimizer", "adamw"),
         gradient_checkpointing=values.get("gradient_checkpointing", "none"),
         attention=values["attention"],
-        **{name: values[name] for name in ("loss", "loop", "kbit_preparation") if name in values},
+        **{name: values[name] for name in _LEVERS if name in values},
     )
 
 

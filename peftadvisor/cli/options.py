@@ -19,6 +19,7 @@ from peftadvisor.specs import (
     Loss,
     Optimizer,
     Quantization,
+    Transformers,
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -187,8 +188,8 @@ one_run = _bundle(
         type=_choice(Loss),
         default="torch",
         show_default=True,
-        help="Kernels of the loss: torch's, one fused kernel (Liger, Unsloth), or head and loss "
-        "fused; 'copied' as transformers before 5.",
+        help="Kernels of the loss: torch's, one of its own (Liger, Unsloth), or one for head and "
+        "loss.",
     ),
     click.option(
         "--loop",
@@ -196,6 +197,13 @@ one_run = _bundle(
         default="plain",
         show_default=True,
         help="Are logits held during backward (plain) or let go of (transformers' Trainer)?",
+    ),
+    click.option(
+        "--transformers",
+        type=_choice(Transformers),
+        default="5",
+        show_default=True,
+        help="Version whose models run: 5, 4 from 4.46 on, or up to 4.45.",
     ),
     click.option(
         "--kbit-preparation",

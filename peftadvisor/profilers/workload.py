@@ -24,11 +24,10 @@ from peftadvisor.profilers.quantizing import beside_weights, quantized_model
 from peftadvisor.profilers.texts import TextBatch, longest
 from peftadvisor.simulator.batches import Batch, make_batch, task_of
 from peftadvisor.simulator.build import TORCH_DTYPES, build_model
-from peftadvisor.simulator.losses import use_loss
 from peftadvisor.simulator.optimizers import make_optimizer
 from peftadvisor.simulator.quantized import require_quantizable
 from peftadvisor.simulator.step import clip_gradients
-from peftadvisor.specs import Loss, MethodSpec, ModelSpec, TrainingSpec
+from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 Phase = Literal["load", "forward", "backward", "optimizer"]
 Mark = Callable[[Phase], AbstractContextManager[Any]]
@@ -97,12 +96,11 @@ class Workload:
         self.method = find_method(method.name)
         self.training, self.device, self.given = training, torch.device(device), given
         require_quantizable(self.method, training.quantization)
-        _require_real(training.loss)
+        _require_real(training)
         torch.manual_seed(SEED)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             base = _base(model, training, device, given)
-            use_loss(base, training.loss)
             batches, self.batch = _batches(base, training, self.device, given)
             if training.gradient_checkpointing != "none":
                 reentrant = training.gradient_checkpointing == "reentrant"
@@ -172,9 +170,12 @@ class Workload:
         return make(self.trained)
 
 
-def _require_real(loss: Loss) -> None:
-    if loss.startswith("fused"):
-        raise UnsupportedError(f"--loss {loss} is simulated only; use --engine simulate")
+def _require_real(training: TrainingSpec) -> None:
+    """What is installed here is measured, nothing that is emulated."""
+    for name, real in (("loss", "torch"), ("transformers", "5")):
+        value = getattr(training, name)
+        if value != real:
+            raise UnsupportedError(f"--{name} {value} is simulated only; use --engine simulate")
 
 
 def _base(model: ModelSpec, training: TrainingSpec, device: str, given: Given) -> Any:

@@ -79,6 +79,7 @@ class Variant:
             *([t.kbit_preparation] if t.kbit_preparation != "peft" else []),
             *([t.loss] if t.loss != "torch" else []),
             *([t.loop] if t.loop != "plain" else []),
+            *([f"transformers{t.transformers}"] if t.transformers != "5" else []),
             self.kernels,
         ]
         return ".".join(parts)

@@ -2,22 +2,26 @@
 
 Bytes per token with vocabulary V, where logits are in bf16 (2 V) and T is the number of tokens:
 
-* ``torch``: transformers 5. An fp32 copy 4 V, log-softmax 4 V; in backward two gradients of 4 V
-  while the log-softmax lives: 14 V in all.
-* ``torch-copied``: transformers up to 4.4x, which shifted the logits by a further copy of 4 V:
-  14 V at the end of forward.
+* ``torch``: an fp32 copy 4 V, log-softmax 4 V; in backward two gradients of 4 V while the
+  log-softmax lives: 14 V in all, 12 V where the bf16 logits are let go of before.
 * ``fused``: one kernel, whose gradient takes the place of the fp32 logits (Liger's and Unsloth's
-  cross entropy): 6 V. ``fused-copied``: the same behind the shifting copy, 10 V.
+  cross entropy): 6 V.
 * ``fused-linear``: head and loss in one (Liger's fused linear cross entropy, Hsu et al. 2024,
   arXiv 2410.10989; cut cross entropy is smaller still): logits exist for a chunk of
   2^⌈log2(T / ⌈V / h⌉)⌉ tokens at a time, with h the hidden size; their gradients are made in
   forward.
+
+transformers 4 shifted the logits by a copy before either of the first two (``older.logits_in``):
+14 V and 10 V from 4.46 on, 12 V and 8 V up to 4.45, where the bf16 logits did not live on; 6 V and
+4 V in models that left the logits in bf16. All are reached at the end of forward.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,59 +29,74 @@ from torch import nn
 from torch.nn.functional import cross_entropy, linear
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.specs import Loss
+from peftadvisor.simulator.older import logits_in
+from peftadvisor.specs import Loss, TrainingSpec
 
 
-def use_loss(model: Any, loss: Loss) -> None:
-    """Make a model compute its loss in that way.
+def use_loss(model: Any, training: TrainingSpec) -> None:
+    """Make a model compute its loss in the way that the settings name.
 
     Raises:
         UnsupportedError: the model computes its loss by code of its own.
     """
-    if loss == "torch":
+    loss, logits = training.loss, logits_in(model.config, training.transformers)
+    if loss == "torch" and logits == "kept":
         return
     names = inspect.unwrap(type(model).forward).__code__.co_names
     if "loss_function" not in names or "labels" not in inspect.signature(model.forward).parameters:
+        if loss == "torch":
+            return  # what transformers 4 did is what 5 does
         raise UnsupportedError(
             f"{type(model).__name__} computes its loss by code of its own; use --loss torch"
         )
+    head = model.get_output_embeddings()
     if loss == "fused-linear":
-        head = model.get_output_embeddings()
         model.set_output_embeddings(_Deferred(head))
         model.loss_function = _fused_linear(head)
-    else:
-        model.loss_function = _LOSSES[loss]
+        return
+    if logits == "widened":
+        head.register_forward_hook(lambda *args: args[2].float())
+    compute = _LOSSES[loss]
+    model.loss_function = partial(compute, copied=logits != "kept", wide=logits != "narrow")
 
 
-def _shifted(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return logits[..., :-1, :].contiguous().flatten(0, -2), labels[..., 1:].reshape(-1)
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Logits [T, V] and labels [T], each label beside the logits that predict it."""
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+
+
+def _rows(logits: torch.Tensor, labels: torch.Tensor, copied: bool) -> _Rows:
+    if copied:
+        shifted = logits[..., :-1, :].contiguous()
+        return _Rows(shifted.flatten(0, -2), labels[..., 1:].reshape(-1))
+    return _Rows(logits.flatten(0, -2), _next(labels))
 
 
 def _next(labels: torch.Tensor) -> torch.Tensor:
     return nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1)
 
 
-def _torch_copied(logits: torch.Tensor, labels: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-    wide = logits.float()
-    return cross_entropy(*_shifted(wide, labels))
+def _torch(
+    logits: torch.Tensor, labels: torch.Tensor, *_: Any, copied: bool, wide: bool, **__: Any
+) -> torch.Tensor:
+    logits = logits.float() if wide else logits
+    rows = _rows(logits, labels, copied)
+    return cross_entropy(rows.logits, rows.labels)
 
 
-def _fused(logits: torch.Tensor, labels: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-    made: torch.Tensor = _FusedLoss.apply(logits.float().flatten(0, -2), _next(labels))
+def _fused(
+    logits: torch.Tensor, labels: torch.Tensor, *_: Any, copied: bool, wide: bool, **__: Any
+) -> torch.Tensor:
+    logits = logits.float() if wide else logits
+    rows = _rows(logits, labels, copied)
+    made: torch.Tensor = _FusedLoss.apply(rows.logits, rows.labels)
     return made
 
 
-def _fused_copied(logits: torch.Tensor, labels: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-    wide = logits.float()
-    made: torch.Tensor = _FusedLoss.apply(*_shifted(wide, labels))
-    return made
-
-
-_LOSSES: Mapping[Loss, Callable[..., torch.Tensor]] = {
-    "torch-copied": _torch_copied,
-    "fused": _fused,
-    "fused-copied": _fused_copied,
-}
+_LOSSES: Mapping[Loss, Callable[..., torch.Tensor]] = {"torch": _torch, "fused": _fused}
 
 
 class _FusedLoss(torch.autograd.Function):

@@ -27,6 +27,7 @@ from peftadvisor.simulator.build import Stack, build_model, stacks_of
 from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
 from peftadvisor.simulator.losses import use_loss
 from peftadvisor.simulator.meta_kernels import missing_kernels
+from peftadvisor.simulator.older import unfuse_experts
 from peftadvisor.simulator.optimizers import make_optimizer
 from peftadvisor.simulator.quantized import quantize_base, require_quantizable
 from peftadvisor.simulator.trace import NO_LAYER, Owner, Phase, Segment, Trace, layer_tag
@@ -62,9 +63,11 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
         warnings.simplefilter("ignore")
         base: Any = build_model(spec, training)
         stacks = tuple(stacks_of(base))
+        if training.transformers != "5":
+            unfuse_experts(base)
         if training.quantization != "none":
             quantize_base(base, training)
-        use_loss(base, training.loss)
+        use_loss(base, training)
         parameters = frozenset(id(p) for p in base.parameters())
         if training.gradient_checkpointing != "none":
             reentrant = training.gradient_checkpointing == "reentrant"

@@ -443,6 +443,8 @@ def test_names_of_variants_differ_where_anything_differs() -> None:
         {"loss": "fused"},
         {"loss": "fused-linear"},
         {"loop": "trainer"},
+        {"transformers": "4"},
+        {"transformers": "4.45"},
     ]
     base = MethodSpec(name="lora")
     methods = [
