@@ -23,6 +23,7 @@ from peftadvisor.integrations.published_sources import (
     step_seconds,
     target_length,
     timed_length,
+    transformers_version,
 )
 from peftadvisor.specs import GpuSpec, ModelSpec, RunSpec, TrainingSpec
 
@@ -178,6 +179,7 @@ def _training(row: Measurement, length: int) -> TrainingSpec:
             else row.gradient_checkpointing
         ),
         "attention": _plain(_ATTENTION, row.attention),
+        "transformers": transformers_version(row),
         **rule.training,
         **rule.by_framework.get(framework, {}),
     }

@@ -16,6 +16,8 @@ from peftadvisor.specs import Checkpointing, Quantization
 
 _MEAN_TOKENS = re.compile(r"mean real tokens/sample=([0-9.]+)")
 _PURE_STEP_TIME = re.compile(r"pure step time=([0-9.]+) s")
+_TRANSFORMERS = re.compile(r'"transformers": "([0-9]+)\.([0-9]+)')
+_LAST_OLD_MINOR = 45
 _TARGET = re.compile(r"target ([1-9][0-9]{0,6})\b")
 _ALIGNMENT = 16
 
@@ -47,14 +49,15 @@ CONVENTIONS: Mapping[str, Convention] = {
         left_on_cpu_bytes=LEFT_ON_CPU_BYTES,
     ),
     # Packed to 4096 tokens (santacoder: 2048); what rows print is derived from rounded rates.
-    # transformers 4.48.1, whose loss copies the shifted logits, in its Trainer. TRL casts norms
-    # alone to fp32 (steady memory leaves no room for fp32 embeddings); the accelerated plugin
-    # casts nothing.
+    # In transformers' Trainer. TRL casts norms alone to fp32 (steady memory leaves no room for
+    # fp32 embeddings); the accelerated plugin casts nothing.
     "fms_acceleration": Convention(
-        training={"loop": "trainer", "loss": "torch-copied"},
+        training={"loop": "trainer"},
         by_framework={
             "baseline-peft-bnb": {"kbit_preparation": "trl"},
             "accelerated-peft-bnb": {"kbit_preparation": "none"},
+            "foak-fast-kernels": {"loss": "fused"},
+            "accelerated-peft-bnb-foak": {"kbit_preparation": "none", "loss": "fused"},
         },
         lengths=(2048, 4096),
         checkpointing="reentrant",
@@ -77,6 +80,15 @@ def batch_length(row: Measurement) -> int | None:
     if row.seq_len is None:
         return max(nominal)
     return min(nominal, key=lambda length: abs(length - (row.seq_len or 0)))
+
+
+def transformers_version(row: Measurement) -> str:
+    """Which transformers ran, in the words of TrainingSpec; "5" where the row does not say it."""
+    found = _TRANSFORMERS.search(row.versions)
+    major, minor = (int(found[1]), int(found[2])) if found else (5, 0)
+    if major == 4:
+        return "4" if minor > _LAST_OLD_MINOR else "4.45"
+    return "5" if major > 4 else str(major)
 
 
 def target_length(row: Measurement) -> int | None:
