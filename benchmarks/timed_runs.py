@@ -43,7 +43,6 @@ SHARDS = 8
 UNLIKE = {
     "boft": "its permutations stayed on the host and were copied in every forward",
     "lora-fa": "its update solves a system per layer, for which the host waits",
-    "mixtral": "the experts were quantized linears in a loop; here they are one grouped product",
 }
 """Runs that did something else than what is simulated, by method or model."""
 
