@@ -44,9 +44,10 @@ def render(validation: Validation, width: int, color: bool) -> str:
     overall = validation.groups[0]
     canvas = Canvas(width, color)
     canvas.add(_headline(overall, validation.file))
-    canvas.gap()
-    canvas.add(_accuracy_table([overall], width, named=False))
-    canvas.add(_verdicts_line(overall))
+    if overall.used:
+        canvas.gap()
+        canvas.add(_accuracy_table([overall], width, named=False))
+        canvas.add(_verdicts_line(overall))
     if overall.skipped:
         canvas.section("Left out", _reasons_table([overall], named=False))
     for by in GROUPINGS:

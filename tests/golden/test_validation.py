@@ -77,6 +77,12 @@ def test_no_line_is_wider_than_the_page(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
+def test_no_table_of_nothing() -> None:
+    nothing = Validation(file="rows.csv", groups=summarize(OUTCOMES[-1:]))
+    text = RENDERERS["text"](nothing, Page(width=100))
+    assert text.startswith("rows.csv: 0 of 1 rows used, 1 left out\n\nLeft out\n")
+
+
 def test_json_is_the_whole() -> None:
     data = json.loads(RENDERERS["json"](VALIDATION, Page()))
     assert [group["by"] for group in data["groups"]].count("overall") == 1
