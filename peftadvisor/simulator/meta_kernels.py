@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.fx.experimental import _config
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 aten = torch.ops.aten
 _IN_PLACE_LISTS = (
@@ -84,6 +85,16 @@ def _grouped_mm(
     aligned = -(-columns * dtype.itemsize // 16) * 16 // dtype.itemsize
     strides = [*(rows * aligned for _ in groups), aligned, 1]
     return torch.empty_strided([*groups, rows, columns], strides, dtype=dtype, device="meta")
+
+
+def _grouped_flops(a: Any, b: Any, *_: Any, **__: Any) -> int:
+    """2 m n k of all groups: where they share a dimension, its size is their sum."""
+    groups = a[0] if len(a) == len(b) == 3 else 1
+    return 2 * int(groups) * int(a[-2]) * int(a[-1]) * int(b[-1])
+
+
+if aten._grouped_mm not in flop_registry:  # torch 2.13 does not count it
+    register_flop_formula(aten._grouped_mm)(_grouped_flops)
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:
