@@ -88,10 +88,10 @@ class TrainingSpec:
     ``padded`` says whether batches hold padding (and so an attention mask) or not.
     ``kbit_preparation`` is what is done to the rest of a quantized base: all of it in fp32
     (``peft``), norms alone in fp32 (``trl``), or nothing. ``loss`` is how a causal language
-    model computes its loss (``simulator/losses.py``), ``transformers`` the version whose
-    models run: 5, 4 (from 4.46 on) or up to 4.45 (``simulator/older.py``). ``loop`` says whether the outputs, logits
-    among them, are held during backward, as in a plain loop, or let go of before, as transformers'
-    Trainer does.
+    model computes its loss (``simulator/losses.py``), ``transformers`` the version whose models
+    run: 5, 4 (from 4.46 on) or up to 4.45 (``simulator/older.py``). ``loop`` says whether the
+    outputs, logits among them, are held during backward, as in a plain loop, or let go of
+    before, as transformers' Trainer does.
     """
 
     micro_batch_size: int = 1
