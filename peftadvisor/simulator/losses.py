@@ -19,9 +19,8 @@ transformers 4 shifted the logits by a copy before either of the first two (``ol
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -29,8 +28,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, linear
 
 from peftadvisor.errors import UnsupportedError
-from peftadvisor.simulator.older import logits_in
-from peftadvisor.specs import Loss, TrainingSpec
+from peftadvisor.simulator.older import Logits, logits_in
+from peftadvisor.specs import TrainingSpec
 
 
 def use_loss(model: Any, training: TrainingSpec) -> None:
@@ -54,49 +53,37 @@ def use_loss(model: Any, training: TrainingSpec) -> None:
         model.set_output_embeddings(_Deferred(head))
         model.loss_function = _fused_linear(head)
         return
-    if logits == "widened":
-        head.register_forward_hook(lambda *args: args[2].float())
-    compute = _LOSSES[loss]
-    model.loss_function = partial(compute, copied=logits != "kept", wide=logits != "narrow")
+    model.loss_function = _Loss(loss == "fused", logits, training.loop == "plain")
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """Logits [T, V] and labels [T], each label beside the logits that predict it."""
+class _Loss:
+    """The loss of [b, s, V] logits; ``held`` says whether the outputs live during backward."""
 
-    logits: torch.Tensor
-    labels: torch.Tensor
+    fused: bool
+    way: Logits
+    held: bool
 
-
-def _rows(logits: torch.Tensor, labels: torch.Tensor, copied: bool) -> _Rows:
-    if copied:
-        shifted = logits[..., :-1, :].contiguous()
-        return _Rows(shifted.flatten(0, -2), labels[..., 1:].reshape(-1))
-    return _Rows(logits.flatten(0, -2), _next(labels))
+    def __call__(
+        self, logits: torch.Tensor, labels: torch.Tensor, *_: Any, **__: Any
+    ) -> torch.Tensor:
+        wide = logits if self.way == "narrow" else logits.float()
+        if self.way == "widened" and wide is not logits:
+            logits.data = logits.new_empty(0)  # the model's code gave its name to the fp32 ones
+        if self.way == "kept":
+            rows, targets = wide.flatten(0, -2), _next(labels)
+        else:
+            rows = wide[..., :-1, :].contiguous().flatten(0, -2)
+            targets = labels[..., 1:].reshape(-1)
+        loss: torch.Tensor = (_FusedLoss.apply if self.fused else cross_entropy)(rows, targets)
+        if self.way == "widened" and self.held:
+            loss.outputs = wide  # type: ignore[attr-defined]
+        return loss
 
 
 def _next(labels: torch.Tensor) -> torch.Tensor:
+    """The label that each position predicts."""
     return nn.functional.pad(labels, (0, 1), value=-100)[..., 1:].reshape(-1)
-
-
-def _torch(
-    logits: torch.Tensor, labels: torch.Tensor, *_: Any, copied: bool, wide: bool, **__: Any
-) -> torch.Tensor:
-    logits = logits.float() if wide else logits
-    rows = _rows(logits, labels, copied)
-    return cross_entropy(rows.logits, rows.labels)
-
-
-def _fused(
-    logits: torch.Tensor, labels: torch.Tensor, *_: Any, copied: bool, wide: bool, **__: Any
-) -> torch.Tensor:
-    logits = logits.float() if wide else logits
-    rows = _rows(logits, labels, copied)
-    made: torch.Tensor = _FusedLoss.apply(rows.logits, rows.labels)
-    return made
-
-
-_LOSSES: Mapping[Loss, Callable[..., torch.Tensor]] = {"torch": _torch, "fused": _fused}
 
 
 class _FusedLoss(torch.autograd.Function):
