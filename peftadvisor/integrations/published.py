@@ -15,7 +15,7 @@ from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.measurements import Measurement
 from peftadvisor.data.models import find_model
 from peftadvisor.errors import UnknownNameError, UsageError
-from peftadvisor.integrations.published_limits import RAN_OUT, limit_of
+from peftadvisor.integrations.published_limits import RAN_OUT, fused_elementwise, limit_of
 from peftadvisor.integrations.published_methods import method_name, method_spec
 from peftadvisor.integrations.published_sources import (
     batch_length,
@@ -210,7 +210,7 @@ def _measured(row: Measurement, length: int) -> dict[Quantity, float]:
         "allocated": row.peak_allocated_bytes,
         "reserved": row.peak_reserved_bytes,
         "device": row.nvidia_smi_bytes,
-        "step": step_seconds(row, length),
+        "step": None if fused_elementwise(row) else step_seconds(row, length),
     }
     for start, quantity in _MEMORY_KINDS:
         if row.memory_kind.startswith(start):

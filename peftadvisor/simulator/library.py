@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from peftadvisor.errors import UsageError
+from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.recording_files import FORMAT, pack, unpack
 from peftadvisor.simulator.regimes import Regime
@@ -113,6 +114,21 @@ class Variant:
             if recording is not None:
                 return recording
         return None
+
+    def find_at(self, point: Point) -> Recording | None:
+        """What was simulated at this very point, where no recording has variables; or None."""
+        return _read(cache_folder() / f"{self.model.config_key}.zip", self._member_at(point))
+
+    def keep_at(self, point: Point, recording: Recording) -> None:
+        """Add what was simulated at one point to the user's cache.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        self._add(cache_folder(), self._member_at(point), pack(recording))
+
+    def _member_at(self, point: Point) -> str:
+        return f"{self._settings()}.at-{'-'.join(map(str, point))}"
 
     def keep(self, regime: Regime, recording: Recording, folder: Path | None = None) -> None:
         """Add a recording to the user's cache (or to another folder).

@@ -23,6 +23,9 @@ from peftadvisor.simulator.regimes import ALIGNMENT, Regime, regime_of
 
 Progress = Callable[[str], None]
 
+AT_FULL_DEPTH = "none, simulated at full depth"
+"""Where a run comes from that no recording with variables describes."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Simulated:
@@ -91,6 +94,9 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
     found = _find(variant, regime)
     if found:
         return Simulated(found, point, accumulate, "on file")
+    found = variant.find_at(point)
+    if found:
+        return Simulated(found, point, accumulate, AT_FULL_DEPTH)
     can_record = find_spec("torch") is not None and find_spec("transformers") is not None
     if exact and can_record:
         return _record(variant, point, regime, progress)
@@ -158,5 +164,6 @@ def _direct(variant: Variant, point: Point, progress: Progress | None) -> Simula
         progress(f"simulating {variant.method.name} on {variant.model.id} at full depth")
     device = Device(REPRESENTATIVE[variant.kernels])
     recording = record_point(variant.model, variant.method, variant.training, device)
+    variant.keep_at(point, recording)
     accumulate = variant.training.gradient_accumulation_steps > 1
-    return Simulated(recording, point, accumulate, "none, simulated at full depth")
+    return Simulated(recording, point, accumulate, AT_FULL_DEPTH)
