@@ -39,8 +39,9 @@ def bucket_bytes(run: RunSpec, trained: int) -> int:
 
     Weights lie at their dtype, or all of them at the quantization's; trained ones count among the
     16. Activations by Korthikanti et al., arXiv 2205.05198: s b h (34 + 5 a s / h) bytes a layer,
-    without the second term where attention is fused, and 2 s b h with checkpointing. Logits are left out, as in most calculators (they are
-    14 V bytes per token), and so are allocator, workspaces and context.
+    without the second term where attention is fused, and 2 s b h with checkpointing. Logits are
+    left out, as in most calculators (they are 14 V bytes per token), and so are allocator,
+    workspaces and context.
     """
     shape, training = shape_of(run.model), run.training
     tokens = training.micro_batch_size * training.seq_len
