@@ -30,8 +30,8 @@ types: venv  ## Check types
 golden: venv  ## Rewrite the golden files from what the code prints now; read the diff before you commit
 	$(BIN)/python -m pytest -q tests/golden --update-golden
 
-accuracy: venv  ## Hold predictions against the measured runs and print the error table
-	$(BIN)/python benchmarks/accuracy.py
+accuracy: venv  ## Hold predictions against MEASUREMENTS=FILE.csv: docs/accuracy.md and the README
+	$(BIN)/python benchmarks/accuracy.py $(MEASUREMENTS)
 
 recordings: venv  ## Record the bundled models anew (minutes to hours; needs no GPU)
 	$(BIN)/python benchmarks/make_recordings.py

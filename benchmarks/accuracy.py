@@ -1,89 +1,108 @@
-"""Hold simulated runs against published ones on an L40S; print a table over batch lengths.
+"""Hold the predictions against published runs: docs/accuracy.md, the README's table, the scores.
 
-    python benchmarks/accuracy.py [--lengths 640,672,704,768] [--readme]
+    python benchmarks/accuracy.py MEASUREMENTS.csv [--check]
 
-With ``--readme`` the table goes into the README, between its accuracy marks.
+Rows of fidelity A in the columns of ``peftadvisor validate``. Nothing of the memory model is fitted
+on them, so that the scores of all (``memory_errors.csv``) are those of sources left out; intervals
+and verdicts in the tables are each by the scores of the other sources. Step times are by constants
+fitted without the row's source, or by those of other GPUs where it is the only one.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from peftadvisor.cuda.allocator import replay
-from peftadvisor.data.measured_runs import (
-    L40S_LONGEST_BATCH_TOKENS,
-    LEFT_ON_CPU_BYTES,
-    MeasuredRun,
-    l40s_runs,
-)
-from peftadvisor.data.models import find_model
-from peftadvisor.simulator.attention import Device
-from peftadvisor.simulator.step import prepare, trace_run
-from peftadvisor.simulator.trace import replay_events
-from peftadvisor.specs import TrainingSpec
-from peftadvisor.units import GIB
+from accuracy_tables import Study, study_of
+from baseline_errors import BaselineErrors, baseline_errors
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+from peftadvisor.cost_model.accuracy import QUANTITIES, accuracy
+from peftadvisor.data.measurements import read_measurements
+from peftadvisor.data.memory_errors import COLUMNS, TABLE
+from peftadvisor.data.tables import catalog_path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "accuracy.md"
+FIGURE = ROOT / "docs" / "img" / "reliability.svg"
+README = ROOT / "README.md"
 
 
-def reserved_bytes(run: MeasuredRun, lengths: list[int]) -> list[int]:
-    """Replayed reserved peak of one run at each length, padded."""
-    training = TrainingSpec(micro_batch_size=run.micro_batch_size, padded=True, max_grad_norm=0.0)
-    prepared = prepare(find_model(run.model), run.method, training)
-    traces = (
-        trace_run(prepared, dataclasses.replace(training, seq_len=n), Device((8, 9)))
-        for n in lengths
-    )
-    elsewhere = LEFT_ON_CPU_BYTES.get(run.method.name, 0)
-    return [replay(*replay_events(trace)).reserved_peak_bytes - elsewhere for trace in traces]
+def write_scores(study: Study) -> None:
+    """The bundled table of misses."""
+    with catalog_path(TABLE).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(
+            (miss.row_id, miss.source, miss.loss, miss.measured_bytes, miss.predicted_bytes)
+            for miss in study.scored
+        )
 
 
-def table(lengths: list[int]) -> Iterator[str]:
-    """Markdown lines: a row a run, then mean and largest absolute error of each length."""
-    yield "| run | measured GiB | " + " | ".join(f"at {n} tokens" for n in lengths) + " |"
-    yield "|---|---|" + "---|" * len(lengths)
-    errors: list[list[float]] = []
-    for run in l40s_runs():
-        ours = reserved_bytes(run, lengths)
-        errors.append([n / run.peak_reserved_bytes - 1 for n in ours])
-        cells = [f"{n / GIB:.2f} ({e:+.1%})" for n, e in zip(ours, errors[-1], strict=True)]
-        settings = ", ".join(f"{k} {_short(v)}" for k, v in run.method.settings if k != "alpha")
-        name = f"{run.method.name} {settings}".strip()
-        yield f"| {name} | {run.peak_reserved_bytes / GIB:.2f} | " + " | ".join(cells) + " |"
-    columns = list(zip(*errors, strict=True))
-    means = " | ".join(f"{sum(map(abs, c)) / len(c):.1%}" for c in columns)
-    worst = " | ".join(f"{max(c, key=abs):+.1%}" for c in columns)
-    yield f"| mean absolute error | | {means} |"
-    yield f"| worst | | {worst} |"
-
-
-def _short(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(str(v).removesuffix("_proj").removesuffix("_layernorm") for v in value)
-    return str(value)
-
-
-def main() -> None:
-    """Print the table, or put it into the README."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lengths", default=f"640,{L40S_LONGEST_BATCH_TOKENS},704,768")
-    parser.add_argument("--readme", action="store_true")
-    options = parser.parse_args()
-    lengths = [int(n) for n in options.lengths.split(",")]
-    if not options.readme:
-        for line in table(lengths):
-            print(line, flush=True)
-        return
-    block = "\n".join(table([L40S_LONGEST_BATCH_TOKENS])) + "\n"
+def write_readme(study: Study) -> None:
+    """The README's table, between its marks."""
+    block = "\n".join(study.summary()) + "\n"
     marks = r"(<!-- accuracy -->\n).*?(<!-- /accuracy -->)"
     text = README.read_text(encoding="utf-8")
     README.write_text(
         re.sub(marks, lambda m: m[1] + block + m[2], text, flags=re.DOTALL), encoding="utf-8"
     )
+
+
+def rivals(study: Study, others: Sequence[BaselineErrors]) -> Iterator[str]:
+    """Baselines and other estimators, each beside ours on the rows that it answers."""
+    ours = {o.row_id: o.compared for o in study.used}
+    yield "## Beside others"
+    yield ""
+    yield (
+        "Mean absolute error, and ours on the same rows. Formulas are in "
+        "`benchmarks/baselines.py`; the packages were asked in environments of their own "
+        "(`benchmarks/rivals.py`), with the same batch and lengths, and are held against the peak "
+        "that they say they predict."
+    )
+    yield ""
+    yield "| estimator | what | rows | theirs | ours |"
+    yield "|---|---|---|---|---|"
+    for other in others:
+        for kind in QUANTITIES:
+            theirs = other.compared.get(kind, {})
+            both = {row: c for row, c in theirs.items() if kind in ours.get(row, {})}
+            if both:
+                mape = accuracy(list(both.values())).mape
+                own = accuracy([ours[row][kind] for row in both]).mape
+                yield f"| {other.name} | {kind} | {len(both)} | {mape:.1%} | {own:.1%} |"
+    yield ""
+    yield "| estimator | rows | said to fit, ran out | said not to fit, ran |"
+    yield "|---|---|---|---|"
+    for other in others:
+        s = other.screening
+        told = f"{s.false_safe} of {s.oom_rows} | {s.false_alarms} of {s.ran_rows}"
+        if s.oom_rows + s.ran_rows:
+            yield f"| {other.name} | {other.answered} of {other.rows} | {told} |"
+    yield ""
+
+
+def main() -> None:
+    """Predict all rows, and write what came of it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("measurements", type=Path)
+    parser.add_argument("--check", action="store_true", help="print the README's table only")
+    given = parser.parse_args()
+    rows = [row for row in read_measurements(given.measurements) if row.fidelity == "A"]
+    study = study_of(rows)
+    print("\n".join(study.summary()))
+    if given.check:
+        return
+    write_scores(study)
+    write_readme(study)
+    FIGURE.parent.mkdir(exist_ok=True)
+    FIGURE.write_text(study.reliability_figure(), encoding="utf-8")
+    beside = rivals(study, baseline_errors(given.measurements))
+    PAGE.write_text("\n".join(study.page(beside)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

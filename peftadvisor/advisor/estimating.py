@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from peftadvisor.cost_model.memory import oom_probability, predict_memory
+from peftadvisor.cost_model.memory import predict_memory
 from peftadvisor.cost_model.rates import device_rates
 from peftadvisor.cost_model.time import predict_flops, predict_time, step_seconds
 from peftadvisor.data.prices import cheapest_price, load_prices
@@ -63,10 +63,10 @@ def from_simulated(
     run: RunSpec, simulated: Simulated, budget: Budget, price_provider: str | None = None
 ) -> Estimate:
     """The estimate that a recording, set to the run's batch and lengths, gives."""
-    memory = predict_memory(simulated, run.gpu)
+    predicted = predict_memory(simulated, run.gpu, run.training.loss)
+    memory, risk = predicted.memory, predicted.oom_probability
     uses = simulated.kernel_uses()
     time = predict_time(simulated, uses, run.training, run.gpu, run.gpus)
-    risk = oom_probability(memory.device_peak_bytes, run.gpu)
     return Estimate(
         run=run,
         parameters=simulated.parameters(),

@@ -11,10 +11,11 @@ from __future__ import annotations
 from peftadvisor.advisor.estimating import from_simulated, variant_of
 from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.question import ALL, Choice, Question, Recommendation, Rejection
-from peftadvisor.advisor.searching import Candidate, Search, memory_limit, search
+from peftadvisor.advisor.searching import Search, memory_limit, search, smaller
 from peftadvisor.data.recommendations import load_recommendations
 from peftadvisor.methods import COMMON, find_method, method_names
 from peftadvisor.methods.base import Method
+from peftadvisor.profiles import Estimate
 from peftadvisor.simulator.obtain import Progress, obtain
 from peftadvisor.specs import RunSpec
 from peftadvisor.units import format_bytes
@@ -54,18 +55,29 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
 
 def _answer(question: Question, found: Search) -> Choice | Rejection:
     """The fastest candidate that fits when its allocations are replayed, else why none does."""
-    limit, method = memory_limit(question), find_method(found.method)
+    method = find_method(found.method)
     for candidate in found.fitting:
-        simulated = candidate.simulated or obtain(variant_of(candidate.run), exact=False)
-        estimate = from_simulated(candidate.run, simulated, question.budget)
-        if estimate.verdict == "fits" and estimate.memory.device_peak_bytes <= limit:
+        estimate = _fitting(question, candidate.run)
+        if estimate:
             choice = Choice(
                 estimate=estimate,
-                score_reasons=_why(method, candidate),
+                score_reasons=_why(method, estimate.run),
                 citations=_citations(method),
             )
             return _within_budget(question, choice)
     return _rejected(question, found)
+
+
+def _fitting(question: Question, run: RunSpec | None) -> Estimate | None:
+    """The run, or the same with the largest smaller micro-batch that fits when replayed."""
+    limit = memory_limit(question)
+    while run:
+        simulated = obtain(variant_of(run), exact=False)
+        estimate = from_simulated(run, simulated, question.budget)
+        if estimate.verdict == "fits" and estimate.memory.device_peak_bytes <= limit:
+            return estimate
+        run = smaller(run)
+    return None
 
 
 def _rejected(question: Question, found: Search) -> Rejection:
@@ -126,11 +138,10 @@ def _citations(method: Method) -> tuple[str, ...]:
     return tuple(f"{rule} ({known[rule].confidence})" for rule in method.rules if rule in known)
 
 
-def _why(method: Method, candidate: Candidate) -> tuple[str, ...]:
+def _why(method: Method, run: RunSpec) -> tuple[str, ...]:
     known = load_recommendations()
-    training = candidate.run.training
-    fit = f"micro-batch {training.micro_batch_size} fits"
-    fit += " with gradient checkpointing" if _checkpoints(candidate.run) else ""
+    fit = f"micro-batch {run.training.micro_batch_size} fits"
+    fit += " with gradient checkpointing" if _checkpoints(run) else ""
     return (fit, *(known[rule].statement for rule in method.rules if rule in known))
 
 
@@ -138,7 +149,6 @@ def _notes(question: Question) -> tuple[str, ...]:
     notes = [
         "ranking: recommendations of arXiv 2303.15647 first, then throughput; no accuracy is "
         "predicted for your task",
-        "time and intervals are not calibrated on measurements yet",
     ]
     if question.effective_batch_size % question.gpus:
         notes.append("the effective batch is no multiple of the number of GPUs: rounded down")

@@ -126,6 +126,20 @@ def _largest(
     return candidate
 
 
+def smaller(run: RunSpec) -> RunSpec | None:
+    """The run with the next smaller micro-batch and the same effective batch; None from 1 on."""
+    t = run.training
+    total = t.micro_batch_size * t.gradient_accumulation_steps
+    below = [micro for micro in _divisors(total) if micro < t.micro_batch_size]
+    if not below:
+        return None
+    micro = max(below)
+    training = dataclasses.replace(
+        t, micro_batch_size=micro, gradient_accumulation_steps=total // micro
+    )
+    return dataclasses.replace(run, training=training)
+
+
 def _run(
     question: Question, method: Method, training: TrainingSpec, checkpointing: Checkpointing
 ) -> RunSpec:
@@ -142,7 +156,8 @@ def _run(
 
 def _fits(candidate: Candidate, question: Question) -> bool:
     """Whether the quick lower bound leaves room for it."""
-    risk = oom_probability(candidate.device_bytes, question.gpu)
+    loss = candidate.run.training.loss
+    risk = oom_probability(candidate.device_bytes, question.gpu, loss)
     inside = candidate.device_bytes <= memory_limit(question)
     return inside and verdict(risk, question.budget.max_oom_risk) == "fits"
 

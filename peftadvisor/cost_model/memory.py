@@ -1,10 +1,18 @@
-"""Device memory of one run: allocator replay of the recording, plus what lies outside it."""
+"""Device memory of one run: allocator replay of the recording, plus what lies outside it.
+
+device = reserved + CUDA context, where reserved is a replay of every allocation through the
+caching allocator's rules, on the card that there is: where its memory runs out, the allocator
+gives back what it has cached before it fails. fragmentation = reserved - allocated. Leaves out
+peaks while weights are loaded.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from peftadvisor.cost_model.uncertainty import bundled_scores, interval_factors
 from peftadvisor.cuda.allocator import replay
 from peftadvisor.cuda.outside import (
     HANDLES,
@@ -15,13 +23,10 @@ from peftadvisor.cuda.outside import (
 from peftadvisor.profiles import Memory, MemoryBreakdown
 from peftadvisor.simulator.obtain import Simulated
 from peftadvisor.simulator.trace import Owner
-from peftadvisor.specs import GpuSpec
+from peftadvisor.specs import GpuSpec, Loss
 
-RELATIVE_ERROR = 0.04
-"""Assumed standard error of the reserved peak, until calibration. Of eleven published runs on an
-L40S the replayed peak was within 4.0 % (root mean square 2.2 %) at one common length."""
-
-Z_90 = 1.645
+HALVINGS = 3
+"""Replays that look for the least memory in which a run that fills the card still runs."""
 
 _PARTS: Mapping[Owner, str] = {
     Owner.WEIGHT: "weights_bytes",
@@ -36,36 +41,64 @@ _PARTS: Mapping[Owner, str] = {
 }
 
 
-def predict_memory(run: Simulated, gpu: GpuSpec) -> Memory:
-    """Allocated, reserved and device peaks with their parts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedMemory:
+    """Peaks with their interval, and the probability that the card is too small."""
 
-    device = reserved (replay of every allocation through the caching allocator's rules)
-    + CUDA context. fragmentation = reserved - allocated. Leaves out load-time peaks.
-    """
+    memory: Memory
+    oom_probability: float
+
+
+def predict_memory(run: Simulated, gpu: GpuSpec, loss: Loss = "torch") -> PredictedMemory:
+    """Allocated, reserved and device peaks with their parts, and the risk of running out."""
     peak = run.peak()
-    workspace = HANDLES * matmul_workspace_bytes(gpu)
-    events, sizes = run.expand()
-    result = replay(*with_workspaces(events, sizes, matmul_workspace_bytes(gpu)))
     parts = dict.fromkeys(_PARTS.values(), 0)
     for owner, held in peak.by_owner.items():
         parts[_PARTS[owner]] += held
-    parts["workspace_bytes"] += workspace
+    parts["workspace_bytes"] += HANDLES * matmul_workspace_bytes(gpu)
     allocated = sum(parts.values())
-    reserved = max(result.reserved_peak_bytes, allocated)
-    context = context_bytes(gpu)
+    context = context_bytes(gpu).typical
+    reserved = _reserved(run, gpu, allocated, gpu.usable_bytes - context)
     breakdown = MemoryBreakdown(
-        **parts, fragmentation_bytes=reserved - allocated, context_bytes=context.typical
+        **parts, fragmentation_bytes=reserved.peak - allocated, context_bytes=context
     )
-    return Memory(
+    low, high = interval_factors(loss)
+    memory = Memory(
         allocated_peak_bytes=allocated,
-        reserved_peak_bytes=reserved,
+        reserved_peak_bytes=reserved.peak,
         device_peak_bytes=breakdown.total_bytes,
-        low_bytes=int(reserved * (1 - Z_90 * RELATIVE_ERROR)) + context.low,
-        high_bytes=int(reserved * (1 + Z_90 * RELATIVE_ERROR)) + context.high,
+        low_bytes=int(low * breakdown.total_bytes),
+        high_bytes=int(high * breakdown.total_bytes),
         breakdown=breakdown,
         peak_phase=peak.phase.name.lower(),
         peak_op=peak.operator.partition(".")[0],
     )
+    risk = oom_probability(reserved.needed + context, gpu, loss)
+    return PredictedMemory(memory=memory, oom_probability=risk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reserved:
+    """Peak of what the allocator reserves, and the least with which it gets by."""
+
+    peak: int
+    needed: int
+
+
+def _reserved(run: Simulated, gpu: GpuSpec, allocated: int, room: int) -> _Reserved:
+    """Replay without a bound, then within the card's room, then for the least that is enough."""
+    events = with_workspaces(*run.expand(), matmul_workspace_bytes(gpu))
+    free = max(allocated, replay(*events).reserved_peak_bytes)
+    if free <= room or allocated > room:
+        return _Reserved(free, free)
+    bounded = replay(*events, capacity_bytes=room)
+    fits = bounded.oom_event is None
+    least, most = (allocated, room) if fits else (room, free)
+    for _ in range(HALVINGS):
+        middle = (least + most) // 2
+        enough = replay(*events, capacity_bytes=middle).oom_event is None
+        least, most = (least, middle) if enough else (middle, most)
+    return _Reserved(max(allocated, bounded.reserved_peak_bytes) if fits else free, most)
 
 
 def least_device_bytes(run: Simulated, gpu: GpuSpec) -> int:
@@ -74,13 +107,9 @@ def least_device_bytes(run: Simulated, gpu: GpuSpec) -> int:
     return run.allocated_peak() + workspace + context_bytes(gpu).typical
 
 
-def oom_probability(device_bytes: int, gpu: GpuSpec) -> float:
-    """Chance that the run needs more than the card has, under a normal error.
+def oom_probability(device_bytes: int, gpu: GpuSpec, loss: Loss = "torch") -> float:
+    """Chance that a run which is predicted to need so much needs more than the card has.
 
-    P(x > usable) for x ~ N(device, σ), σ² = (4 % of the reserved part)² + (a quarter of the
-    context's range)². An assumption, not yet calibrated on out-of-memory runs.
+    P(score > log(usable / predicted)), by the scores of published runs (``uncertainty``).
     """
-    context = context_bytes(gpu)
-    reserved = max(0, device_bytes - context.typical)
-    sigma = math.hypot(RELATIVE_ERROR * reserved, (context.high - context.low) / 4)
-    return 0.5 * math.erfc((gpu.usable_bytes - device_bytes) / (sigma * math.sqrt(2)))
+    return bundled_scores(loss).above(math.log(gpu.usable_bytes / device_bytes))

@@ -67,7 +67,7 @@ def bundled_rates(gpu_id: str) -> DeviceRates:
     rows, caches = _rows(), _caches()
     fitted = gpu_id in rows
     row = rows[gpu_id if fitted else DEFAULT]
-    runs = f"{row.text('runs')} published runs ({row})"
+    runs = f"{row.text('runs')} published runs ({row.text('source')})"
     return DeviceRates(
         **{name: row.number(name) for name in _NUMBERS},
         cache_bytes=caches.get(gpu_id, 0),

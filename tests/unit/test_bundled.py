@@ -138,3 +138,13 @@ def test_lengths_between_the_recorded_ones_are_rounded_up_and_said_so() -> None:
     exact = dataclasses.replace(run, training=TrainingSpec(seq_len=512))
     assert "rounded up to 512" in rounded.provenance.recording
     assert rounded.memory == estimate(exact, budget=Budget()).memory
+
+
+def test_a_micro_batch_that_the_replay_finds_too_large_is_made_smaller() -> None:
+    """The quick bound lets more through than the replay: the next smaller micro-batch is tried."""
+    for gpu in ("a100-40g", "a100-80g", "rtx-4090", "l40s"):
+        for name in ("t5-11b", "meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-7B-Instruct"):
+            answer = ask(name, gpu)
+            close = [r for r in answer.rejected if r.over_by_bytes == 0]
+            without = [r for r in close if "at micro-batch 1;" not in r.reason]
+            assert not without, (gpu, name, without)

@@ -1,0 +1,122 @@
+"""Scores of published runs as a distribution: tails, quantiles, and the risk they give."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peftadvisor.cost_model.memory import oom_probability, predict_memory
+from peftadvisor.cost_model.uncertainty import (
+    WIDTH,
+    alike,
+    bundled_scores,
+    interval_factors,
+    scores_of,
+)
+from peftadvisor.data.gpus import find_gpu
+from peftadvisor.data.memory_errors import MemoryMiss, memory_misses
+from peftadvisor.simulator.trace import Owner, Phase
+from peftadvisor.specs import Loss
+from peftadvisor.units import GIB
+
+L40S = find_gpu("l40s")
+
+
+def miss(source: str, ratio: float) -> MemoryMiss:
+    measured = round(ratio * 10**9)
+    return MemoryMiss(
+        row_id="x", source=source, loss="torch", measured_bytes=measured, predicted_bytes=10**9
+    )
+
+
+def test_one_score_is_a_t_around_it() -> None:
+    scores = scores_of([miss("a", 1.1)])
+    middle = math.log(1.1)
+    assert scores.above(middle) == pytest.approx(0.5, abs=1e-6)
+    # Student's t with 3 degrees of freedom is above 2.353 with 5 %.
+    assert scores.above(middle + 2.353363 * WIDTH) == pytest.approx(0.05, abs=1e-4)
+    low, high = scores.factors()
+    assert low == pytest.approx(1.1 * math.exp(-2.353363 * WIDTH), rel=1e-4)
+    assert high == pytest.approx(1.1 * math.exp(2.353363 * WIDTH), rel=1e-4)
+
+
+def test_a_source_counts_once() -> None:
+    """Nine rows of one source and one row of another: each source is half."""
+    scores = scores_of([*[miss("a", 1.0)] * 9, miss("b", 1.5)])
+    assert scores.above(math.log(1.25)) == pytest.approx(0.5, abs=1e-3)
+    assert scores.weights.sum() == pytest.approx(1.0)
+
+
+@given(st.lists(st.floats(0.5, 2.0), min_size=1, max_size=30), st.floats(0.02, 0.98))
+def test_quantiles_and_tails_agree(ratios: list[float], share: float) -> None:
+    scores = scores_of([miss(str(n % 3), r) for n, r in enumerate(ratios)])
+    assert scores.above(scores.quantile(share)) == pytest.approx(1 - share, abs=1e-6)
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_more_memory_is_more_risk(a: int, b: int) -> None:
+    risks = [oom_probability(n * GIB // 2, L40S) for n in sorted((a, b))]
+    assert 0 <= risks[0] <= risks[1] <= 1
+
+
+def test_the_bundled_scores_are_of_real_runs() -> None:
+    misses = memory_misses()
+    assert {m.source for m in misses} == {"fms_acceleration", "peft_metamath"}
+    for loss in get_args(Loss):
+        assert np.abs(bundled_scores(loss).values).max() < 0.25
+        low, high = interval_factors(loss)
+        assert 0.85 < low < 1.01 < high < 1.3
+
+
+def test_runs_with_fused_losses_are_scored_apart() -> None:
+    fused = replace(miss("a", 1.2), loss="fused")
+    assert alike([fused, miss("a", 1.0)], "torch") == [miss("a", 1.0)]
+    assert alike([fused, miss("a", 1.0)], "fused-linear") == [fused]
+    assert alike([miss("a", 1.0)], "fused") == [miss("a", 1.0)]
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A run that holds ``held`` GiB, and at its end a block twice as large as a gap it left."""
+
+    pieces: tuple[int, ...]
+    events: tuple[int, ...]
+
+    def peak(self) -> Any:
+        held = most = 0
+        for event in self.events:
+            held += self.pieces[abs(event) - 1] * (1 if event > 0 else -1)
+            most = max(most, held)
+        owner = {Owner.ACTIVATION: most}
+        return type("Peak", (), {"by_owner": owner, "phase": Phase.FORWARD, "operator": "mm.x"})
+
+    def expand(self) -> Any:
+        return np.array(self.events), np.array(self.pieces)
+
+
+# 10 GiB come and go in pieces of 1, then 15 in pieces of 3: cached pieces of 1 are too small.
+SMALL, LARGE = 10, 5
+ORDER = (*range(1, SMALL + 1), *range(-SMALL, 0), *range(SMALL + 1, SMALL + LARGE + 1))
+REUSE = Fake((*[GIB] * SMALL, *[3 * GIB] * LARGE), ORDER)
+
+
+def test_a_full_card_gives_back_what_is_cached() -> None:
+    """25 GiB are reserved on a large card; on one of 20 GiB the first ten are given back."""
+    run: Any = REUSE
+    large = predict_memory(run, L40S).memory
+    assert large.reserved_peak_bytes // GIB == 25
+    small = predict_memory(run, replace(L40S, usable_bytes=20 * GIB))
+    assert small.memory.device_peak_bytes <= 20 * GIB
+    assert small.memory.allocated_peak_bytes == large.allocated_peak_bytes
+    assert small.oom_probability < 0.5
+    parts = small.memory.breakdown
+    assert parts.total_bytes == small.memory.device_peak_bytes
+    tiny = predict_memory(run, replace(L40S, usable_bytes=15 * GIB))
+    assert tiny.oom_probability > 0.5
+    assert tiny.memory.device_peak_bytes > 15 * GIB
