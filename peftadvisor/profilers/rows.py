@@ -84,6 +84,7 @@ def _row(record: Record) -> dict[str, Any]:
         "source": "peftadvisor profile",
         "source_date": record.created,
         "superseded": 0,
+        "fidelity": "A",  # settings and way of measuring are known from the code
         "model": run["model"],
         "method": run["method"],
         "method_config": json.dumps(run["settings"], sort_keys=True),
