@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -226,7 +226,23 @@ class Study:
             found = self.compared(quantity)
             if found:
                 yield f"- 90 % interval of {name}: holds {accuracy(found).coverage:.0%} of rows"
+        told, every = (self._model_coverage(part) for part in (self.scored, self.misses))
+        yield (
+            "- 90 % interval of device memory by the scores of all other models, of the same "
+            f"source or not: holds {told:.0%} of rows, {every:.0%} with santacoder, which is in no "
+            "score"
+        )
         yield ""
+
+    def _model_coverage(self, misses: Sequence[MemoryMiss]) -> float:
+        """Share of rows inside the interval by the scores of other models."""
+        inside = 0
+        for miss in misses:
+            model = self.rows[miss.row_id].model
+            rest = (m for m in self.scored if self.rows[m.row_id].model != model)
+            low, high = _factors(tuple(alike(rest, miss.loss)))
+            inside += low <= miss.measured_bytes / miss.predicted_bytes <= high
+        return inside / len(misses)
 
     def reliability(self) -> list[float]:
         """Share of rows below each quantile of the other sources' scores."""
@@ -303,6 +319,11 @@ def study_of(rows: Sequence[Measurement]) -> Study:
     """Predict all rows."""
     done = validate(rows, lambda text: print(text, file=sys.stderr), keep_rows=True)
     return Study({row.row_id: row for row in rows}, done.rows)
+
+
+@cache
+def _factors(misses: tuple[MemoryMiss, ...]) -> tuple[float, float]:
+    return scores_of(misses).factors()
 
 
 def _errors(name: str, found: Sequence[Compared]) -> str:
