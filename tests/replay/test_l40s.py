@@ -4,8 +4,9 @@ The longest batch of those runs is not published. Samples of more than 1,300 cha
 out, so it is shorter than the 768 tokens at which samples are cut. One length for all rows is read
 off the rows together: at 672 tokens, padded, a plain replay of the caching allocator is within 5 %
 of all rows but one, LoRA and full fine-tuning alike; at 768 it is 6 to 13 % too high for most.
-Nothing is fitted per row. LoRA-FA is 7.6 % too low: its published peak is that of LoRA with A trained (20.71 and 20.76 GiB), so there the
-inputs of A were kept although A is frozen.
+Nothing is fitted per row. LoRA-FA is 7.6 % too low: its published peak is that
+of LoRA with A trained (20.71 and 20.76 GiB), so there the inputs of A were kept although A is
+frozen.
 """
 
 from __future__ import annotations
