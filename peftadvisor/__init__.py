@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ModelSpec,
         PriceSpec,
         RunSpec,
+        Sharding,
         TrainingSpec,
     )
 
@@ -82,6 +83,7 @@ def recommend(
     effective_batch_size: int = 16,
     methods: tuple[str, ...] | None = None,
     top: int = 6,
+    sharding: Sharding = "ddp",
 ) -> Recommendation:
     """Say which methods fit, best first, with their settings, and what does not fit.
 
@@ -105,6 +107,7 @@ def recommend(
         effective_batch_size=effective_batch_size,
         methods=methods,
         top=top,
+        sharding=sharding,
     )
     return advisor.recommend(question)
 

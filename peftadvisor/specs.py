@@ -29,6 +29,7 @@ KbitPreparation = Literal["peft", "trl", "none"]
 Loss = Literal["torch", "fused", "fused-linear"]
 Transformers = Literal["5", "4", "4.45"]
 Loop = Literal["plain", "trainer"]
+Sharding = Literal["ddp", "fsdp", "zero-1", "zero-2", "zero-3"]
 Verdict = Literal["fits", "tight", "oom"]
 
 DTYPE_BYTES: Mapping[str, int] = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -174,17 +175,23 @@ class PriceSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """One fine-tuning run on ``gpus`` cards of one kind."""
+    """One fine-tuning run on ``gpus`` cards of one kind.
+
+    ``sharding`` is how several cards divide the data parallel run: ``ddp`` nothing, ``zero-1``
+    optimizer states, ``zero-2`` also gradients, ``zero-3`` and ``fsdp`` (full shard) also weights.
+    """
 
     model: ModelSpec
     method: MethodSpec
     training: TrainingSpec
     gpu: GpuSpec
     gpus: int = 1
+    sharding: Sharding = "ddp"
 
     def __post_init__(self) -> None:
-        """Raise UsageError when the number of GPUs is not positive."""
+        """Raise UsageError when the number of GPUs is not positive or the sharding is unknown."""
         _require(self.gpus >= 1, f"gpus is {self.gpus}; it must be 1 or more")
+        _require_choice("sharding", self.sharding, get_args(Sharding))
 
     def to_dict(self) -> dict[str, Any]:
         """The ``run`` object of the JSON contract."""
@@ -195,6 +202,7 @@ class RunSpec:
             "training": asdict(self.training),
             "gpu": self.gpu.id,
             "gpus": self.gpus,
+            "sharding": self.sharding,
         }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from peftadvisor.cost_model.memory import predict_memory
 from peftadvisor.cost_model.rates import device_rates
-from peftadvisor.cost_model.time import predict_flops, predict_time, step_seconds
+from peftadvisor.cost_model.sharding import shard
+from peftadvisor.cost_model.time import COMMUNICATION, predict_flops, predict_time, step_seconds
 from peftadvisor.data.prices import cheapest_price, load_prices
 from peftadvisor.errors import UnknownNameError
 from peftadvisor.methods import find_method
@@ -15,10 +16,17 @@ from peftadvisor.profiles import Cost, Estimate, Evidence, Memory, Provenance, S
 from peftadvisor.simulator.library import Variant, attention_kernels
 from peftadvisor.simulator.obtain import Progress, Simulated, obtain
 from peftadvisor.simulator.recording import KernelUse
-from peftadvisor.specs import Budget, PriceSpec, RunSpec, TrainingSpec, Verdict
+from peftadvisor.specs import Budget, PriceSpec, RunSpec, Sharding, TrainingSpec, Verdict
 from peftadvisor.units import format_bytes
 
 LIKELY_OOM = 0.5
+_HELD: Mapping[Sharding, str] = {
+    "ddp": "all weights, gradients and optimizer states",
+    "zero-1": "all weights and gradients, and its share of the optimizer states",
+    "zero-2": "all weights, and its share of gradients and optimizer states",
+    "zero-3": "its share of weights, gradients and optimizer states, and whole layers in turn",
+    "fsdp": "its share of weights, gradients and optimizer states, and whole layers in turn",
+}
 LEAST_SHARE = 0.005
 """Of a step, below which a class of kernels is not named."""
 
@@ -63,10 +71,11 @@ def from_simulated(
     run: RunSpec, simulated: Simulated, budget: Budget, price_provider: str | None = None
 ) -> Estimate:
     """The estimate that a recording, set to the run's batch and lengths, gives."""
-    predicted = predict_memory(simulated, run.gpu, run.training.loss)
+    there = shard(simulated, run)
+    predicted = predict_memory(there, run.gpu, run.training.loss, run.gpus)
     memory, risk = predicted.memory, predicted.oom_probability
     uses = simulated.kernel_uses()
-    time = predict_time(simulated, uses, run.training, run.gpu, run.gpus)
+    time = predict_time(simulated, uses, run)
     return Estimate(
         run=run,
         parameters=simulated.parameters(),
@@ -126,7 +135,9 @@ def _price(run: RunSpec, provider: str | None) -> PriceSpec | None:
 
 def _bound(run: RunSpec, time: StepTime, uses: Sequence[KernelUse]) -> str:
     """What bounds the step, and what it is spent on, the most first."""
-    by_class = step_seconds(uses, run.training, run.gpu)
+    by_class = dict(step_seconds(uses, run.training, run.gpu))
+    if run.gpus > 1:
+        by_class[COMMUNICATION] = time.step_s - sum(by_class.values())
     ordered = sorted(by_class.items(), key=lambda item: -item[1])
     named = [(name, s / time.step_s) for name, s in ordered if s >= LEAST_SHARE * time.step_s]
     spent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in named)
@@ -145,7 +156,9 @@ def _reasons(run: RunSpec, memory: Memory, bound: str, simulated: Simulated) -> 
         bound,
     ]
     if run.gpus > 1:
-        reasons.append("data parallel: every GPU holds all of it; communication is not counted")
+        reasons.append(
+            f"data parallel, {run.sharding}: each of {run.gpus} GPUs holds {_HELD[run.sharding]}"
+        )
     if simulated.note:
         reasons.append(simulated.note)
     return tuple(reasons)

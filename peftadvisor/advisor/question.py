@@ -7,7 +7,7 @@ from typing import Any
 
 from peftadvisor.errors import UsageError
 from peftadvisor.profiles import SCHEMA_VERSION, Estimate
-from peftadvisor.specs import Budget, GpuSpec, ModelSpec, TrainingSpec
+from peftadvisor.specs import Budget, GpuSpec, ModelSpec, Sharding, TrainingSpec
 
 ALL = ("all",)
 
@@ -31,6 +31,7 @@ class Question:
     effective_batch_size: int
     methods: tuple[str, ...] | None
     top: int = 6
+    sharding: Sharding = "ddp"
 
     def __post_init__(self) -> None:
         """Raise UsageError on a number out of range or an empty choice of methods."""
@@ -51,6 +52,7 @@ class Question:
             "model": self.model.id,
             "gpu": self.gpu.id,
             "gpus": self.gpus,
+            "sharding": self.sharding,
             "training": asdict(self.training),
             "budget": asdict(self.budget),
             "effective_batch_size": self.effective_batch_size,

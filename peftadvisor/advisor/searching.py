@@ -9,6 +9,7 @@ from peftadvisor.advisor.estimating import variant_of, verdict, with_implied_qua
 from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.question import Question
 from peftadvisor.cost_model.memory import least_device_bytes, oom_probability
+from peftadvisor.cost_model.sharding import shard
 from peftadvisor.cost_model.time import step_seconds
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
@@ -118,7 +119,7 @@ def _largest(
         )
         run = _run(question, method, training, checkpointing)
         simulated = obtain(variant_of(run), exact=False, progress=progress)
-        device_bytes = least_device_bytes(simulated, question.gpu)
+        device_bytes = least_device_bytes(shard(simulated, run), question.gpu)
         candidate = Candidate(run, device_bytes, simulated)
         if _fits(candidate, question):
             return candidate
@@ -150,6 +151,7 @@ def _run(
             training=dataclasses.replace(training, gradient_checkpointing=checkpointing),
             gpu=question.gpu,
             gpus=question.gpus,
+            sharding=question.sharding,
         )
     )
 

@@ -128,6 +128,7 @@ def run_spec(values: Values) -> RunSpec:
         training=training_spec({**values, **implied(method, values)}, model),
         gpu=gpu,
         gpus=values["gpus"],
+        sharding=values["sharding"],
     )
 
 

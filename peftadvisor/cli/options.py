@@ -19,6 +19,7 @@ from peftadvisor.specs import (
     Loss,
     Optimizer,
     Quantization,
+    Sharding,
     Transformers,
 )
 
@@ -115,6 +116,14 @@ what = _bundle(
     ),
     click.option("--gpu-memory", metavar="SIZE", help="Its usable memory, such as 24GiB."),
     click.option("--gpus", **COUNT, default="1", show_default=True, help="How many, one node."),
+    click.option(
+        "--sharding",
+        type=_choice(Sharding),
+        default="ddp",
+        show_default=True,
+        help="What several GPUs divide: nothing (ddp), optimizer states (zero-1), also gradients "
+        "(zero-2), also weights (zero-3, fsdp).",
+    ),
 )
 
 training = _bundle(

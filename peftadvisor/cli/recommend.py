@@ -48,6 +48,7 @@ def command(fmt: str, out: str | None, **values: Any) -> None:
         model=model,
         gpu=gpu,
         gpus=values["gpus"],
+        sharding=values["sharding"],
         training=inputs.training_spec(values, model),
         budget=inputs.budget(values),
         effective_batch_size=values["effective_batch_size"],

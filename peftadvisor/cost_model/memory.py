@@ -1,9 +1,9 @@
 """Device memory of one run: allocator replay of the recording, plus what lies outside it.
 
-device = reserved + CUDA context, where reserved is a replay of every allocation through the
-caching allocator's rules, on the card that there is: where its memory runs out, the allocator
-gives back what it has cached before it fails. fragmentation = reserved - allocated. Leaves out
-peaks while weights are loaded.
+device = reserved + CUDA context and NCCL's buffers, where reserved is a replay of every
+allocation through the caching allocator's rules, on the card that there is: where its memory runs
+out, the allocator gives back what it has cached before it fails. fragmentation = reserved -
+allocated. Leaves out peaks while weights are loaded.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from peftadvisor.cuda.outside import (
     HANDLES,
     context_bytes,
     matmul_workspace_bytes,
+    nccl_bytes,
     with_workspaces,
 )
 from peftadvisor.profiles import Memory, MemoryBreakdown
@@ -49,15 +50,20 @@ class PredictedMemory:
     oom_probability: float
 
 
-def predict_memory(run: Simulated, gpu: GpuSpec, loss: Loss = "torch") -> PredictedMemory:
-    """Allocated, reserved and device peaks with their parts, and the risk of running out."""
+def predict_memory(
+    run: Simulated, gpu: GpuSpec, loss: Loss = "torch", gpus: int = 1
+) -> PredictedMemory:
+    """Allocated, reserved and device peaks with their parts, and the risk of running out.
+
+    ``run`` is what one of the ``gpus`` does (``sharding``).
+    """
     peak = run.peak()
     parts = dict.fromkeys(_PARTS.values(), 0)
     for owner, held in peak.by_owner.items():
         parts[_PARTS[owner]] += held
     parts["workspace_bytes"] += HANDLES * matmul_workspace_bytes(gpu)
     allocated = sum(parts.values())
-    context = context_bytes(gpu).typical
+    context = context_bytes(gpu).typical + nccl_bytes(gpus).typical
     reserved = _reserved(run, gpu, allocated, gpu.usable_bytes - context)
     breakdown = MemoryBreakdown(
         **parts, fragmentation_bytes=reserved.peak - allocated, context_bytes=context

@@ -5,8 +5,9 @@
 
 in seconds; G sums ``kernel_seconds`` and starts of all kernels in forward (f, with the loss) and
 backward (b, with recomputation), H is the host's time to dispatch them. The host runs ahead of
-the card within a micro-batch and is waited for at its end. Constants are ``DeviceRates``. Leaves
-out communication, data loading, transfers to the card, and operators that wait for the card.
+the card within a micro-batch and is waited for at its end. Constants are ``DeviceRates``. What
+several GPUs exchange is added (``communication``). Leaves out data loading, transfers to the card,
+and operators that wait for the card.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from peftadvisor.cost_model.communication import exposed_seconds
 from peftadvisor.cost_model.kernel_classes import Class, Floats, Kernels, tabulate
 from peftadvisor.cost_model.kernel_time import kernel_seconds
 from peftadvisor.cost_model.rates import device_rates
@@ -24,12 +26,13 @@ from peftadvisor.profiles import Flops, StepTime
 from peftadvisor.simulator.obtain import Simulated
 from peftadvisor.simulator.recording import KernelUse
 from peftadvisor.simulator.trace import Phase
-from peftadvisor.specs import GpuSpec, TrainingSpec
+from peftadvisor.specs import GpuSpec, RunSpec, TrainingSpec
 
 BACKWARD_DISPATCH = 0.7
 """Host's time of one operator in backward, which is no Python, over one in forward."""
 
 LAUNCHES = "launches"
+COMMUNICATION = "communication"
 _NAMES = {kind: kind.name.lower() for kind in Class}
 
 
@@ -102,22 +105,31 @@ def step_parts(
     )
 
 
-def predict_time(
-    run: Simulated, uses: Sequence[KernelUse], training: TrainingSpec, gpu: GpuSpec, gpus: int
-) -> StepTime:
-    """Seconds per optimizer step and the throughput of all GPUs (data parallel, no overhead)."""
-    rates = device_rates(gpu)
-    parts = step_parts(uses, training, gpu, rates)
-    step = parts.step_s
-    samples = training.micro_batch_size * training.gradient_accumulation_steps * gpus
+def predict_time(simulated: Simulated, uses: Sequence[KernelUse], run: RunSpec) -> StepTime:
+    """Seconds per optimizer step and the throughput of all GPUs."""
+    training, rates = run.training, device_rates(run.gpu)
+    parts = step_parts(uses, training, run.gpu, rates)
+    exposed = 0.0
+    if run.gpus > 1:
+        exposed = exposed_seconds(run, simulated, phase_seconds(uses, run.gpu))
+    step = parts.step_s + exposed
+    samples = training.micro_batch_size * training.gradient_accumulation_steps * run.gpus
     return StepTime(
         step_s=step,
         low_s=rates.low * step,
         high_s=rates.high * step,
-        tokens_per_s=samples * _tokens_per_sample(run, training) / step,
+        tokens_per_s=samples * _tokens_per_sample(simulated, training) / step,
         samples_per_s=samples / step,
-        bound=parts.bound,
+        bound=COMMUNICATION if exposed > max(parts.by_bound.values()) else parts.bound,
     )
+
+
+def phase_seconds(uses: Sequence[KernelUse], gpu: GpuSpec) -> Mapping[Phase, float]:
+    """The card's seconds of each phase of one micro-batch, and of the update."""
+    kernels, rates = tabulate(uses), device_rates(gpu)
+    busy, _ = kernel_seconds(kernels, gpu, rates)
+    spent = kernels.count * (busy + rates.kernel_s)
+    return dict(zip(Phase, np.bincount(kernels.phase, spent, len(Phase)).tolist(), strict=True))
 
 
 def _step_seconds(

@@ -1,4 +1,4 @@
-"""Device memory outside the tensors: the CUDA context and the matmul workspaces.
+"""Device memory outside the tensors: the CUDA context, NCCL and the matmul workspaces.
 
 Sizes are what users and libraries report, not measured here; ranges say how far they differ.
 """
@@ -34,6 +34,18 @@ def context_bytes(gpu: GpuSpec) -> Range:
     torch 2.10, CUDA 13.0), about 616 MiB (H100-class host). Leaves out NCCL.
     """
     return _CONTEXT_HOPPER if _at_least_hopper(gpu) else _CONTEXT
+
+
+def nccl_bytes(gpus: int) -> Range:
+    """NCCL's buffers for one group of GPUs in one node, on each of them.
+
+    544 MiB for two and 688 MiB for more (A100 with NVLink, NVIDIA/nccl#964), about 1.6 GB
+    (NVIDIA/nccl#864), 110 MiB over PCIe (NVIDIA/nccl#34). They grow with the number of channels,
+    and so with the link's bandwidth (NVIDIA/nccl#986). Leaves out further groups.
+    """
+    if gpus == 1:
+        return Range(0, 0, 0)
+    return Range(110 * MIB, (544 if gpus == 2 else 688) * MIB, 1526 * MIB)
 
 
 HANDLES = 2
