@@ -15,7 +15,12 @@ from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.measurements import Measurement
 from peftadvisor.data.models import find_model
 from peftadvisor.errors import UnknownNameError, UsageError
-from peftadvisor.integrations.published_limits import RAN_OUT, fused_elementwise, limit_of
+from peftadvisor.integrations.published_limits import (
+    RAN_OUT,
+    SHARDINGS,
+    fused_elementwise,
+    limit_of,
+)
 from peftadvisor.integrations.published_methods import method_name, method_spec
 from peftadvisor.integrations.published_sources import (
     batch_length,
@@ -123,7 +128,12 @@ def _published(row: Measurement) -> Published:
         raise UsageError("seq_len is not stated")
     model = _model(row)
     run = RunSpec(
-        model=model, method=method_spec(row, model), training=_training(row, length), gpu=_gpu(row)
+        model=model,
+        method=method_spec(row, model),
+        training=_training(row, length),
+        gpu=_gpu(row),
+        gpus=row.n_gpus or 1,
+        sharding=SHARDINGS.get(row.parallelism, "ddp"),
     )
     ran_out = row.status in RAN_OUT
     measured = {} if ran_out else _measured(row, length)
@@ -163,6 +173,7 @@ def _gpu(row: Measurement) -> GpuSpec:
 def _training(row: Measurement, length: int) -> TrainingSpec:
     rule = convention(row)
     framework = str(row.method_config.get("framework_config", ""))
+    sharded = row.parallelism in SHARDINGS
     values: dict[str, Any] = {
         "micro_batch_size": row.micro_batch_size,
         "gradient_accumulation_steps": row.grad_accum,
@@ -182,6 +193,7 @@ def _training(row: Measurement, length: int) -> TrainingSpec:
         "transformers": transformers_version(row),
         **rule.training,
         **rule.by_framework.get(framework, {}),
+        **(rule.sharded_base if sharded and row.quantization != "none" else {}),
     }
     return TrainingSpec(**values)
 

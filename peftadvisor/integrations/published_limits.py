@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from peftadvisor.data.measurements import Measurement
+from peftadvisor.specs import Sharding
 
 RAN_OUT = frozenset({"oom", "out of memory", "failed/oom (no throughput)"})
 """Statuses of runs that ran out of memory, as our rows and the published ones word them."""
+
+SHARDINGS: Mapping[str, Sharding] = {"fsdp full_shard": "fsdp"}
+"""How rows name what several GPUs of one node divide."""
 
 _NONE = ("", "none")
 
@@ -30,6 +34,10 @@ def fused_elementwise(row: Measurement) -> bool:
     return checkpointed and row.compile_kernels.startswith("fms foak")
 
 
+def _several(row: Measurement) -> bool:
+    return row.n_gpus not in (None, 1) or row.parallelism not in _NONE
+
+
 LIMITS = (
     Limit("superseded by a later row of its source", lambda row: row.superseded == "1"),
     Limit(
@@ -37,8 +45,8 @@ LIMITS = (
         lambda row: row.status != "ok" and row.status not in RAN_OUT,
     ),
     Limit(
-        "several GPUs: sharded or exchanging gradients",
-        lambda row: row.n_gpus not in (None, 1) or row.parallelism not in _NONE,
+        "several GPUs, and not FSDP's full shard within a node",
+        lambda row: _several(row) and row.parallelism not in SHARDINGS,
     ),
     Limit("a GPTQ base", lambda row: "gptq" in f"{row.quantization} {row.model}".lower()),
     Limit(

@@ -27,14 +27,16 @@ class Convention:
     """How to read a source's rows.
 
     ``training`` are fields of TrainingSpec; ``by_framework`` those that the field
-    ``framework_config`` of ``method_config`` stands for. ``lengths`` are the nominal lengths of
-    batches: the one nearest to what a row prints holds, the longest where it prints none.
-    ``checkpointing`` is what "full" means, ``nf4`` what "nf4" means. ``left_on_cpu_bytes`` is, by
-    method, what these runs kept on the CPU and a simulation has on the GPU.
+    ``framework_config`` of ``method_config`` stands for, ``sharded_base`` those that hold where a
+    quantized base is divided among GPUs. ``lengths`` are the nominal lengths of batches: the one
+    nearest to what a row prints holds, the longest where it prints none. ``checkpointing`` is what
+    "full" means, ``nf4`` what "nf4" means. ``left_on_cpu_bytes`` is, by method, what these runs
+    kept on the CPU and a simulation has on the GPU.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
     by_framework: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sharded_base: Mapping[str, Any] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()
     checkpointing: Checkpointing = "non-reentrant"
     nf4: Quantization = "nf4"
@@ -50,7 +52,8 @@ CONVENTIONS: Mapping[str, Convention] = {
     ),
     # Packed to 4096 tokens (santacoder: 2048); what rows print is derived from rounded rates.
     # In transformers' Trainer. TRL casts norms alone to fp32 (steady memory leaves no room for
-    # fp32 embeddings); the accelerated plugin casts nothing.
+    # fp32 embeddings), but not where the quantized base is sharded; the accelerated plugin casts
+    # nothing. Batches are per GPU, as its rates are.
     "fms_acceleration": Convention(
         training={"loop": "trainer"},
         by_framework={
@@ -59,6 +62,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             "foak-fast-kernels": {"loss": "fused"},
             "accelerated-peft-bnb-foak": {"kbit_preparation": "none", "loss": "fused"},
         },
+        sharded_base={"kbit_preparation": "none"},
         lengths=(2048, 4096),
         checkpointing="reentrant",
         nf4="nf4-dq",

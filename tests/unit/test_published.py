@@ -114,6 +114,18 @@ def test_adapter_rows_of_fms_acceleration(row: str, method: str, changes: dict[s
     assert dict(run.method.settings) == {"dropout": 0.1, "rank": 16, "target_modules": targets}
 
 
+def test_sharded_rows_of_fms_acceleration() -> None:
+    """Batch and rate are per GPU; a quantized base is not prepared where it is sharded."""
+    full = run_of(ROWS["fms_acceleration-00781"])
+    assert (full.run.gpus, full.run.sharding) == (2, "fsdp")
+    assert full.run.training == dataclasses.replace(FMS, micro_batch_size=2)
+    assert full.measured["step"] == 2 * 4096 / 2777.18
+    alone = ROWS["fms_acceleration-00828"]
+    both = dataclasses.replace(alone, n_gpus=2, parallelism="fsdp full_shard")
+    assert run_of(alone).run.training.kbit_preparation == "trl"
+    assert run_of(both).run.training.kbit_preparation == "none"
+
+
 def test_nominal_lengths_and_out_of_memory() -> None:
     assert run_of(ROWS["fms_acceleration-00772"]).run.training.seq_len == 2048
     oom = run_of(ROWS["fms_acceleration-00812"])
@@ -143,7 +155,6 @@ def test_a_row_of_our_own() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("fms_acceleration-00781", "several GPUs: sharded or exchanging gradients"),
         ("fms_acceleration-00872", "a GPTQ base"),
         ("litgpt_config_hub-00274", "status is neither ok nor out of memory"),
         ("github_issues-00239", "weights_dtype is not stated"),
@@ -160,6 +171,10 @@ def test_rows_that_cannot_be_runs(row: str, reason: str) -> None:
         ({"superseded": "1"}, "superseded by a later row of its source"),
         ({"compile_kernels": "liger"}, "compiled or replaced kernels"),
         ({"offload": "cpu"}, "parameters or optimizer on the CPU"),
+        (
+            {"n_gpus": 2, "parallelism": "ddp"},
+            "several GPUs, and not FSDP's full shard within a node",
+        ),
         ({"source_id": "x", "seq_len": None}, "seq_len is not stated"),
         ({"gpu": ""}, "gpu is not stated"),
         ({"gpu": "NVIDIA A100"}, "GPU 'NVIDIA A100' is ambiguous"),
