@@ -84,6 +84,7 @@ def test_unknown_names(arguments: tuple[str, ...], message: str, complain: Compl
         (("--seq-len", "0"), "'--seq-len': '0' is no whole number"),
         (("--target-len", "-1"), "'-1' is no whole number"),
         (("--gpus", "0"), "'--gpus': '0' is no whole number"),
+        (("--sharding", "tensor"), "'tensor' is not one of 'ddp', 'fsdp', 'zero-1'"),
         (("--gpu-memory", "lots"), "'lots' is not a memory size"),
         (("--gpu-memory", "-4GiB"), "'-4GiB' is not a memory size"),
         (("--gpu-memory", "0"), "'0' is not a memory size"),
