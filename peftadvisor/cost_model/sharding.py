@@ -17,6 +17,8 @@ those outside. Constants of quantized weights are buffers, which are not divided
 reentrant checkpointing holds the input of each frozen layer and its gradient until backward ends:
 the hook that frees the layer's weights refers to them.
 
+Runs that are simulated at full depth: see ``unlayered``.
+
 Source: torch/distributed/fsdp/_runtime_utils.py, torch/nn/parallel/distributed.py (torch 2.13).
 Leaves out padding, DeepSpeed's bucket sizes, its fp32 copies of trained weights, and offloading.
 """
@@ -28,6 +30,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from peftadvisor.cost_model.unlayered import gather_at_once, hold_inputs_at_once, layers_of
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.simulator.editing import Draft, Place, walks
 from peftadvisor.simulator.obtain import Simulated
@@ -52,18 +55,19 @@ def shard(simulated: Simulated, run: RunSpec) -> Simulated:
     """
     if run.gpus == 1:
         return simulated
-    if run.sharding in WHOLE and not simulated.units:
+    layers = None if simulated.units else layers_of(run.model)
+    if run.sharding in WHOLE and not simulated.units and layers is None:
         raise UnsupportedError("weights are gathered layer by layer, and this run has no layers")
     draft = Draft(simulated.recording)
     _share_optimizer(draft, run)
     if run.sharding in WHOLE:
-        _gather(draft, run, _frozen(simulated))
+        _gather(draft, run, _frozen(simulated), layers)
     if run.sharding in REDUCED:
-        _reduce(draft, run.gpus)
+        _reduce(draft, run.gpus, at_once=layers is not None)
     else:
         _add_buckets(draft)
     if _holds_inputs(run) and _frozen(simulated):
-        _hold_inputs(draft)
+        _hold_inputs(draft, layers)
     return dataclasses.replace(simulated, recording=draft.finished())
 
 
@@ -159,13 +163,15 @@ def _by_layer(recording: Recording, rows: Integers) -> Mapping[tuple[int, int], 
     }
 
 
-def _gather(draft: Draft, run: RunSpec, frozen: bool) -> None:
+def _gather(draft: Draft, run: RunSpec, frozen: bool, layers: int | None) -> None:
     """Divide the weights; make the whole ones while they are needed."""
     recording = draft.recording
     rows = _weights(recording)
     by_layer = _by_layer(recording, rows)
     for segment in _MICRO_BATCHES:
-        if (-1, -1) in by_layer:
+        if layers is not None:
+            gather_at_once(draft, rows, layers, segment)
+        elif (-1, -1) in by_layer:
             outside = draft.total(by_layer[-1, -1])
             root = draft.allocate(draft.before(segment), outside, Owner.WEIGHT)
             draft.free(draft.after(segment), root)
@@ -190,8 +196,11 @@ def _like(layer: int, middle: int | None) -> int | None:
     return middle if abs(layer - MIDDLE) == 1 else None
 
 
-def _reduce(draft: Draft, gpus: int) -> None:
-    """Put a share in the place of each gradient when its layer, or all of backward, is done."""
+def _reduce(draft: Draft, gpus: int, *, at_once: bool) -> None:
+    """Put a share in the place of each gradient when its layer, or all of backward, is done.
+
+    ``at_once``: as soon as it is made.
+    """
     recording = draft.recording
     events, storages = recording.events, recording.storages
     born, died = _births(recording), _deaths(recording)
@@ -203,6 +212,7 @@ def _reduce(draft: Draft, gpus: int) -> None:
             continue
         layered = recording.blocks.layer[block] >= 0
         at = draft.end_of(block) if layered else draft.after(segment)
+        at = draft.behind(int(born[row])) if at_once else at
         if died[row] < at.position:
             continue
         formula = draft.share(int(storages.formula[row]), gpus)
@@ -230,10 +240,13 @@ def _add_buckets(draft: Draft) -> None:
             middles[stack] = row
 
 
-def _hold_inputs(draft: Draft) -> None:
+def _hold_inputs(draft: Draft, layers: int | None) -> None:
     """Hold what each layer keeps from forward, and as much of gradients, until backward ends."""
     recording = draft.recording
+    born, died = _births(recording), _deaths(recording)
     for segment in _MICRO_BATCHES:
+        if layers is not None:
+            hold_inputs_at_once(draft, born, died, layers, segment)
         kept: dict[int, Integers] = {}
         for walk in walks(recording, segment):
             middle = walk[MIDDLE]

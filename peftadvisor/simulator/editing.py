@@ -69,6 +69,10 @@ class Draft:
         phase, segment = Phase(int(events.phase[like])), Segment(int(events.segment[like]))
         return Place(position, block * _SPACE + _HERE, phase, segment)
 
+    def behind(self, event: int) -> Place:
+        """Right behind an event, in its block."""
+        return self._within(int(self.recording.events.block[event]), event + 1, event)
+
     def before(self, segment: Segment) -> Place:
         """A new block outside all layers, ahead of a segment."""
         first = int(self.recording.events.block[self.recording.events.segment == segment][0])

@@ -210,6 +210,22 @@ def test_what_has_no_layers_is_not_gathered() -> None:
     assert shard(run, run_of("zero-1")).allocated_peak() > 0
 
 
+def test_layers_that_events_do_not_name() -> None:
+    """Five layers, which are told by their sizes; one, and what is outside, is there throughout.
+
+    Weights (8192 + 5 · 2048) / 2, states 5 · 2048, gathered 8192 + 2048; in the last layer played
+    4 · 1024 of gradients, its own 2048 with the half that is made of it, and one input.
+    """
+    model = replace(find_model("t5-small"), config={"num_hidden_layers": BASE_UNITS})
+    alone = played(trains_root=False, layers=False)
+    there = shard(alone, replace(run_of("fsdp"), model=model))
+    expected = 9216 + 10_240 + 10_240 + 4 * 1024 + 2048 + 1024 + 512
+    assert there.allocated_peak() == expected
+    # under reentrant checkpointing, four layers hold an input and its gradient
+    reentrant = replace(run_of("fsdp", gradient_checkpointing="reentrant"), model=model)
+    assert shard(alone, reentrant).allocated_peak() == expected + 4 * 2 * INPUT
+
+
 def test_an_unknown_sharding() -> None:
     sharding: Any = "tensor"
     with pytest.raises(UsageError, match="sharding is 'tensor'; it must be one of ddp, fsdp"):
