@@ -36,7 +36,7 @@ def write_scores(study: Study) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(
-            (miss.row_id, miss.source, miss.loss, miss.measured_bytes, miss.predicted_bytes)
+            (miss.row_id, miss.source, miss.kind, miss.measured_bytes, miss.predicted_bytes)
             for miss in study.scored
         )
 

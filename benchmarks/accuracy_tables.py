@@ -12,15 +12,14 @@ from functools import cache, cached_property
 import numpy as np
 
 from peftadvisor.cost_model.accuracy import Compared, Outcome, Quantity, accuracy, screening
-from peftadvisor.cost_model.uncertainty import Scores, alike, scores_of
+from peftadvisor.cost_model.uncertainty import Scores, alike, kind_of, scores_of
 from peftadvisor.cuda.outside import context_bytes
 from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.measurements import Measurement
-from peftadvisor.data.memory_errors import MemoryMiss
+from peftadvisor.data.memory_errors import Kind, MemoryMiss
 from peftadvisor.integrations.published import Published, as_run
 from peftadvisor.integrations.published_limits import RAN_OUT
 from peftadvisor.integrations.validation import validate
-from peftadvisor.specs import Loss
 from peftadvisor.units import GIB
 
 NAMES: Mapping[Quantity, str] = {
@@ -58,19 +57,19 @@ class Study:
         return [m for m in self.misses if self.rows[m.row_id].model not in UNEXPLAINED]
 
     @cached_property
-    def other_scores(self) -> Mapping[tuple[str, str], Scores]:
-        """Per source and loss the scores of the other sources."""
-        keys = {(miss.source, miss.loss) for miss in self.misses}
+    def other_scores(self) -> Mapping[tuple[str, Kind], Scores]:
+        """Per source and kind of run the scores of the other sources."""
+        keys = {(miss.source, miss.kind) for miss in self.misses}
         return {
-            (source, loss): scores_of(alike((m for m in self.scored if m.source != source), loss))
-            for source, loss in keys
+            (source, kind): scores_of(alike((m for m in self.scored if m.source != source), kind))
+            for source, kind in keys
         }
 
-    def loss(self, row_id: str) -> Loss:
-        """The loss of a row's run."""
+    def kind(self, row_id: str) -> Kind:
+        """The kind of a row's run."""
         described = as_run(self.rows[row_id])
         assert isinstance(described, Published)
-        return described.run.training.loss
+        return kind_of(described.run.training.loss, described.run.gpus)
 
     def _miss(self, outcome: Outcome) -> MemoryMiss | None:
         found, extra = outcome.compared, 0
@@ -83,20 +82,20 @@ class Study:
         return MemoryMiss(
             row_id=outcome.row_id,
             source=outcome.source,
-            loss=self.loss(outcome.row_id),
+            kind=self.kind(outcome.row_id),
             measured_bytes=int(one.measured) + extra,
             predicted_bytes=int(one.predicted) + extra,
         )
 
-    def compared(self, quantity: Quantity) -> list[Compared]:
-        """Rows with that quantity; intervals of memory by the other sources' scores."""
+    def compared(self, quantity: Quantity, gpus: int | None = None) -> list[Compared]:
+        """Rows with that quantity on so many GPUs; intervals of memory by other sources' scores."""
         found = []
         for o in self.used:
-            if quantity not in o.compared:
+            if quantity not in o.compared or gpus not in (None, self.rows[o.row_id].n_gpus or 1):
                 continue
             one = o.compared[quantity]
             if quantity != "step":
-                low, high = self.other_scores[o.source, self.loss(o.row_id)].factors()
+                low, high = self.other_scores[o.source, self.kind(o.row_id)].factors()
                 one = Compared(
                     measured=one.measured,
                     low=low * one.predicted,
@@ -112,10 +111,11 @@ class Study:
             "| | rows | mean abs. error | median | 95 % | worst under | worst over |",
             "|---|---|---|---|---|---|---|",
         ]
-        for quantity, name in NAMES.items():
-            found = self.compared(quantity)
-            if found:
-                lines.append(_errors(name, found))
+        for gpus, where in ((1, "one GPU"), (2, "two GPUs, sharded")):
+            for quantity, name in NAMES.items():
+                found = self.compared(quantity, gpus)
+                if found:
+                    lines.append(_errors(f"{name}, {where}", found))
         return lines
 
     def page(self, beside: Iterable[str] = ()) -> list[str]:
@@ -240,7 +240,7 @@ class Study:
         for miss in misses:
             model = self.rows[miss.row_id].model
             rest = (m for m in self.scored if self.rows[m.row_id].model != model)
-            low, high = _factors(tuple(alike(rest, miss.loss)))
+            low, high = _factors(tuple(alike(rest, miss.kind)))
             inside += low <= miss.measured_bytes / miss.predicted_bytes <= high
         return inside / len(misses)
 
@@ -250,7 +250,7 @@ class Study:
         for level in LEVELS:
             limits = {key: scores.quantile(level) for key, scores in self.other_scores.items()}
             inside = [
-                math.log(m.measured_bytes / m.predicted_bytes) <= limits[m.source, m.loss]
+                math.log(m.measured_bytes / m.predicted_bytes) <= limits[m.source, m.kind]
                 for m in self.misses
             ]
             below.append(sum(inside) / len(inside))
@@ -354,10 +354,10 @@ _HEAD = """\
 
 Made by `make accuracy MEASUREMENTS=FILE.csv` from rows of fidelity A: published runs whose settings
 and way of measuring are known from code at that commit. Memory is predicted by physics alone. Step
-times here are by the constants that ship, which were fitted on these rows where the GPU is one of
-theirs; with the row's source left out they miss by 4.3 % on an A100 and 7.7 % on an L40S (decision
-12). One number of the memory rows is inferred from them: the longest batch of the L40S runs, 672
-tokens.
+times here are by the constants that ship, which were fitted on the one-GPU rows where the GPU is
+one of theirs; with the row's source left out they miss by 4.3 % on an A100 and 7.7 % on an L40S
+(decision 12). One number of the memory rows is inferred from them: the longest batch of the L40S
+runs, 672 tokens. Runs on two GPUs are FSDP with full shard (decision 14).
 """.splitlines()
 
 _EXPLAINED = """\
@@ -371,6 +371,8 @@ What is known of these:
   reserves, all other rows, with flash-attn 2.7.3, about 1.7 GiB: a context that depends on what is
   loaded. Runs with fused kernels needed as much as those without, although they hold less. Experts
   called one by one (Mixtral) get uneven shares of tokens and so fragment more than even shares do.
+- **Two GPUs**: FSDP gathers on a stream of its own, whose cached blocks others cannot use, so more
+  is reserved than is replayed; small micro-batches with adapters wait for collectives per adapter.
 - **lora-fa** on the L40S: the published peak is that of LoRA with both factors trained.
 - **boft**, **lora-fa**, **oft** (time): buffers copied from the host, solves that the host waits
   for, many small launches inside one operator.

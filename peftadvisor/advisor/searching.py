@@ -11,6 +11,7 @@ from peftadvisor.advisor.question import Question
 from peftadvisor.cost_model.memory import least_device_bytes, oom_probability
 from peftadvisor.cost_model.sharding import shard
 from peftadvisor.cost_model.time import step_seconds
+from peftadvisor.cost_model.uncertainty import kind_of
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
 from peftadvisor.simulator.obtain import Progress, Simulated, obtain
@@ -158,8 +159,8 @@ def _run(
 
 def _fits(candidate: Candidate, question: Question) -> bool:
     """Whether the quick lower bound leaves room for it."""
-    loss = candidate.run.training.loss
-    risk = oom_probability(candidate.device_bytes, question.gpu, loss)
+    kind = kind_of(candidate.run.training.loss, candidate.run.gpus)
+    risk = oom_probability(candidate.device_bytes, question.gpu, kind)
     inside = candidate.device_bytes <= memory_limit(question)
     return inside and verdict(risk, question.budget.max_oom_risk) == "fits"
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from peftadvisor.cost_model.uncertainty import bundled_scores, interval_factors
+from peftadvisor.cost_model.uncertainty import bundled_scores, interval_factors, kind_of
 from peftadvisor.cuda.allocator import replay
 from peftadvisor.cuda.outside import (
     HANDLES,
@@ -21,6 +21,7 @@ from peftadvisor.cuda.outside import (
     nccl_bytes,
     with_workspaces,
 )
+from peftadvisor.data.memory_errors import Kind
 from peftadvisor.profiles import Memory, MemoryBreakdown
 from peftadvisor.simulator.obtain import Simulated
 from peftadvisor.simulator.trace import Owner
@@ -68,7 +69,8 @@ def predict_memory(
     breakdown = MemoryBreakdown(
         **parts, fragmentation_bytes=reserved.peak - allocated, context_bytes=context
     )
-    low, high = interval_factors(loss)
+    kind = kind_of(loss, gpus)
+    low, high = interval_factors(kind)
     memory = Memory(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved.peak,
@@ -79,7 +81,7 @@ def predict_memory(
         peak_phase=peak.phase.name.lower(),
         peak_op=peak.operator.partition(".")[0],
     )
-    risk = oom_probability(reserved.needed + context, gpu, loss)
+    risk = oom_probability(reserved.needed + context, gpu, kind)
     return PredictedMemory(memory=memory, oom_probability=risk)
 
 
@@ -113,9 +115,9 @@ def least_device_bytes(run: Simulated, gpu: GpuSpec) -> int:
     return run.allocated_peak() + workspace + context_bytes(gpu).typical
 
 
-def oom_probability(device_bytes: int, gpu: GpuSpec, loss: Loss = "torch") -> float:
+def oom_probability(device_bytes: int, gpu: GpuSpec, kind: Kind = "plain") -> float:
     """Chance that a run which is predicted to need so much needs more than the card has.
 
     P(score > log(usable / predicted)), by the scores of published runs (``uncertainty``).
     """
-    return bundled_scores(loss).above(math.log(gpu.usable_bytes / device_bytes))
+    return bundled_scores(kind).above(math.log(gpu.usable_bytes / device_bytes))

@@ -3,8 +3,9 @@
 A run's score is log(measured / predicted) of its device memory. The scores at hand are of published
 runs (``memory_errors.csv``, made by ``benchmarks/accuracy.py``) on which nothing in the memory
 model was fitted. Every source counts the same, however many rows it has: its rows share software
-and habits, and a new run is most like a run of a new source. Runs with fused losses are scored
-apart: they held less than others and reserved as much, for reasons not found.
+and habits, and a new run is most like a run of a new source. Two kinds of run are scored apart:
+with fused losses, which held less than others and reserved as much, for reasons not found; and
+those on several GPUs, whose collectives have memory and streams of their own.
 
 The score of a new run is taken to follow a mixture of Student's t with three degrees of freedom and
 scale WIDTH around the scores at hand: smooth, with tails wider than what was seen. The 90 %
@@ -22,7 +23,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from peftadvisor.data.memory_errors import MemoryMiss, memory_misses
+from peftadvisor.data.memory_errors import Kind, MemoryMiss, memory_misses
 from peftadvisor.specs import Loss
 
 LEVEL = 0.90
@@ -69,23 +70,30 @@ def scores_of(misses: Iterable[MemoryMiss]) -> Scores:
     )
 
 
-def alike(misses: Iterable[MemoryMiss], loss: Loss) -> list[MemoryMiss]:
-    """Runs with that kind of loss, torch's or a fused one; all where there is none."""
+def kind_of(loss: Loss, gpus: int) -> Kind:
+    """The kind of a run."""
+    if gpus > 1:
+        return "several"
+    return "plain" if loss == "torch" else "fused"
+
+
+def alike(misses: Iterable[MemoryMiss], kind: Kind) -> list[MemoryMiss]:
+    """Runs of that kind; all where there is none."""
     every = list(misses)
-    return [m for m in every if (m.loss == "torch") == (loss == "torch")] or every
+    return [miss for miss in every if miss.kind == kind] or every
 
 
 @cache
-def bundled_scores(loss: Loss) -> Scores:
-    """Those of all sources, for runs with that loss.
+def bundled_scores(kind: Kind) -> Scores:
+    """Those of all sources, for runs of that kind.
 
     Raises:
         UsageError: the bundled table is damaged.
     """
-    return scores_of(alike(memory_misses(), loss))
+    return scores_of(alike(memory_misses(), kind))
 
 
 @cache
-def interval_factors(loss: Loss) -> tuple[float, float]:
+def interval_factors(kind: Kind) -> tuple[float, float]:
     """The 90 % interval of device memory, as factors of the prediction."""
-    return bundled_scores(loss).factors()
+    return bundled_scores(kind).factors()

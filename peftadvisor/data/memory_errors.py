@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal, get_args
 
-from peftadvisor.data.tables import catalog_path, read_table
+from peftadvisor.data.tables import Row, catalog_path, read_table
 
 TABLE = "memory_errors.csv"
-COLUMNS = ("row_id", "source", "loss", "measured_bytes", "predicted_bytes")
+COLUMNS = ("row_id", "source", "kind", "measured_bytes", "predicted_bytes")
+
+
+Kind = Literal["plain", "fused", "several"]
+"""Runs on one GPU with torch's loss, with a fused one, and runs on several GPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryMiss:
     """One published run: device memory that it took, and that the physics alone predicted.
 
-    ``loss`` is its setting of that name: runs with fused kernels form a group of their own.
+    ``kind`` is the group whose runs are alike in what is not explained yet.
     """
 
     row_id: str
     source: str
-    loss: str
+    kind: Kind
     measured_bytes: int
     predicted_bytes: int
 
@@ -36,9 +41,17 @@ def memory_misses() -> tuple[MemoryMiss, ...]:
         MemoryMiss(
             row_id=row.text("row_id"),
             source=row.text("source"),
-            loss=row.text("loss"),
+            kind=_kind(row),
             measured_bytes=row.integer("measured_bytes"),
             predicted_bytes=row.integer("predicted_bytes"),
         )
         for row in read_table(catalog_path(TABLE), COLUMNS)
     )
+
+
+def _kind(row: Row) -> Kind:
+    for kind in get_args(Kind):
+        if row.text("kind") == kind:
+            made: Kind = kind
+            return made
+    raise row.error(f"column 'kind' is '{row.text('kind')}'; it must be one of {get_args(Kind)}")
