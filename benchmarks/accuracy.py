@@ -60,7 +60,7 @@ def rivals(study: Study, others: Sequence[BaselineErrors]) -> Iterator[str]:
         "Mean absolute error, and ours on the same rows. Formulas are in "
         "`benchmarks/baselines.py`; the packages were asked in environments of their own "
         "(`benchmarks/rivals.py`), with the same batch and lengths, and are held against the peak "
-        "that they say they predict."
+        "that they say they predict. One GPU only."
     )
     yield ""
     yield "| estimator | what | rows | theirs | ours |"

@@ -43,9 +43,10 @@ COLUMNS = ("row_id", "rival", "version", "date", "kind", "predicted", "verdict",
 
 
 def read_runs(path: Path) -> list[tuple[Measurement, Published]]:
-    """The rows that are runs."""
+    """The rows that are runs on one GPU: few of the others know more."""
     read = [(row, as_run(row)) for row in read_measurements(path)]
-    return [(row, run) for row, run in read if isinstance(run, Published)]
+    runs = [(row, run) for row, run in read if isinstance(run, Published)]
+    return [(row, run) for row, run in runs if run.run.gpus == 1]
 
 
 def case_of(published: Published) -> dict[str, Any]:

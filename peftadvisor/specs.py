@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from peftadvisor.errors import UsageError
 
 DType = Literal["bf16", "fp16", "fp32"]
-Quantization = Literal["none", "nf4", "nf4-dq", "int8"]
+Quantization = Literal["none", "nf4", "nf4-dq", "int8", "gptq"]
 Optimizer = Literal[
     "adamw",
     "adamw-loop",

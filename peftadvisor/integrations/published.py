@@ -73,6 +73,11 @@ _STATED = (
     "gradient_checkpointing",
     "padding_packing",
 )
+_MODEL_ALIASES = {
+    # checkpoints quantized by others, of the same shape
+    "TheBloke/Mistral-7B-v0.1-GPTQ": "mistralai/Mistral-7B-v0.1",
+    "TheBloke/Mixtral-8x7B-Instruct-v0.1-GPTQ": "mistralai/Mixtral-8x7B-Instruct-v0.1",
+}
 _GPU_ALIASES = {
     # NVIDIA's DGX-H100 holds the SXM cards
     "NVIDIA H100 80GB (DGX-H100)": "h100-sxm",
@@ -150,7 +155,7 @@ def _published(row: Measurement) -> Published:
 
 def _model(row: Measurement) -> ModelSpec:
     try:
-        model = find_model(row.model)
+        model = find_model(_MODEL_ALIASES.get(row.model, row.model))
     except UnknownNameError:
         raise UsageError(f"model '{row.model}' is not bundled") from None
     if "text_config" in model.config or "vision_config" in model.config:
@@ -182,7 +187,9 @@ def _training(row: Measurement, length: int) -> TrainingSpec:
         "padded": _one_of(_PADDED, row.padding_packing, "padding_packing"),
         "dtype": _plain(_DTYPES, row.weights_dtype),
         "amp": _amp(row),
-        "quantization": rule.nf4 if row.quantization == "nf4" else row.quantization,
+        "quantization": {"nf4": rule.nf4, "gptq-int4": "gptq"}.get(
+            row.quantization, row.quantization
+        ),
         "optimizer": _plain(_OPTIMIZERS, row.optimizer),
         "gradient_checkpointing": (
             rule.checkpointing

@@ -48,7 +48,6 @@ LIMITS = (
         "several GPUs, and not FSDP's full shard within a node",
         lambda row: _several(row) and row.parallelism not in SHARDINGS,
     ),
-    Limit("a GPTQ base", lambda row: "gptq" in f"{row.quantization} {row.model}".lower()),
     Limit(
         "compiled or replaced kernels",
         lambda row: row.compile_kernels not in _NONE and not fused_elementwise(row),

@@ -61,6 +61,8 @@ CONVENTIONS: Mapping[str, Convention] = {
             "accelerated-peft-bnb": {"kbit_preparation": "none"},
             "foak-fast-kernels": {"loss": "fused"},
             "accelerated-peft-bnb-foak": {"kbit_preparation": "none", "loss": "fused"},
+            "accelerated-peft-autogptq": {"kbit_preparation": "none"},
+            "accelerated-peft-autogptq-foak": {"kbit_preparation": "none", "loss": "fused"},
         },
         sharded_base={"kbit_preparation": "none"},
         lengths=(2048, 4096),

@@ -81,6 +81,8 @@ def _int8_flops(_: Any, x: Any, weight: Any, *__: Any, **___: Any) -> int:
 
 
 def _require_bitsandbytes(quantization: Quantization) -> None:
+    if quantization == "gptq":
+        raise UnsupportedError("a GPTQ base is simulated only; use --engine simulate")
     getLogger("bitsandbytes").setLevel(ERROR)  # it warns in every product of LLM.int8
     try:
         import bitsandbytes  # noqa: F401

@@ -10,7 +10,12 @@ from torch import nn
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
 from peftadvisor.simulator.build import TORCH_DTYPES
-from peftadvisor.simulator.quantized_layers import Linear4bit, LinearInt8, QuantizedLinear
+from peftadvisor.simulator.quantized_layers import (
+    Linear4bit,
+    LinearGptq,
+    LinearInt8,
+    QuantizedLinear,
+)
 from peftadvisor.specs import Quantization, TrainingSpec
 
 HEADS = ("score", "classifier")
@@ -49,6 +54,7 @@ def quantize_base(model: Any, training: TrainingSpec) -> None:
     model.lora_layers = {
         Linear4bit: _lora_layer(clone=True),
         LinearInt8: _lora_layer(clone=False),
+        LinearGptq: _lora_layer(clone=False),
     }
 
 
@@ -75,6 +81,8 @@ def quantized_layer(source: Any, quantization: Quantization, dtype: torch.dtype)
     """The substitute of one Linear or Conv1D; ``dtype`` is that of its products."""
     if quantization == "int8":
         return LinearInt8(source)
+    if quantization == "gptq":
+        return LinearGptq(source, dtype)
     return Linear4bit(source, dtype, quantization == "nf4-dq")
 
 

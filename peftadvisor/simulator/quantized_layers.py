@@ -27,6 +27,7 @@ from peftadvisor.errors import UnsupportedError
 
 BLOCK = 64
 OUTER_BLOCK = 256
+GPTQ_GROUP = 128
 CODE_4BIT = 16
 CODE_8BIT = 256
 OUTLIER = 6.0
@@ -267,6 +268,26 @@ class Linear4bit(QuantizedLinear):
         bias = None if self.bias is None else self.bias.to(self.compute_dtype)
         out = _Product4bit.apply(x.to(self.compute_dtype), bias, self)
         return out.to(x.dtype)
+
+
+class LinearGptq(Linear4bit):
+    """GPTQ with 4 bits (Frantar et al. 2022, arXiv 2210.17323), as its training kernels have it.
+
+    fp16 scales and 4-bit zeros per 128 inputs, and an int32 per input that names its group: 4.16
+    bits. The whole weight is unpacked for a product, forward and backward.
+    """
+
+    def __init__(self, source: Any, dtype: torch.dtype) -> None:
+        rows, columns = _shape(source)
+        device = source.weight.device
+        packed = torch.empty((rows * columns + 1) // 2, 1, dtype=torch.uint8, device=device)
+        QuantizedLinear.__init__(self, source, packed, (rows, columns))
+        self.compute_dtype = self.stored_dtype = dtype
+        self.fused_rows, self.offset = 0, None
+        groups = -(-columns // GPTQ_GROUP)
+        self._hold("scale", groups * rows, torch.float16)
+        self._hold("zeros", -(-groups * rows // 2), torch.uint8)
+        self._hold("group_index", columns, torch.int32)
 
 
 class LinearInt8(QuantizedLinear):

@@ -155,7 +155,6 @@ def test_a_row_of_our_own() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("fms_acceleration-00872", "a GPTQ base"),
         ("litgpt_config_hub-00274", "status is neither ok nor out of memory"),
         ("github_issues-00239", "weights_dtype is not stated"),
         ("peft_readme-00216", "micro_batch_size is not stated"),
@@ -362,3 +361,11 @@ def test_fused_kernels_of_norms_change_time_alone() -> None:
     found = run_of(ROWS["fms_acceleration-00784"])
     assert found.run.training.loss == "fused"
     assert set(found.measured) == {"allocated", "device"}
+
+
+def test_a_gptq_base_is_that_of_the_model_it_was_made_of() -> None:
+    run = run_of(ROWS["fms_acceleration-00872"]).run
+    assert run.model.id == "mistralai/Mistral-7B-v0.1"
+    training = run.training
+    assert (training.quantization, training.dtype, training.amp) == ("gptq", "fp16", True)
+    assert training.kbit_preparation == "none"

@@ -361,3 +361,23 @@ def test_flash_attention_casts_to_a_floating_dtype(kind: str, amp: bool) -> None
 def test_methods_that_add_in_place_take_an_int8_base(method: str) -> None:
     assert run("int8", method=method).model is not None
     trace_run(run("int8", method=method), settings("int8"), Device((8, 0)))
+
+
+def test_stored_bytes_of_gptq() -> None:
+    """256 × 1024: half a byte each, in 8 groups a row fp16 scales and 4-bit zeros; an index."""
+    layer = quantized_layer(nn.Linear(1024, 256, bias=False, device="meta"), "gptq", torch.float16)
+    held = sum(t.numel() * t.element_size() for t in [layer.weight, *layer.buffers()])
+    assert held == 256 * 1024 // 2 + 256 * 8 * 2 + 256 * 8 // 2 + 1024 * 4
+
+
+def test_gptq_is_unpacked_for_every_product_and_trains_lora() -> None:
+    trace = trace_run(run("gptq"), settings("gptq"), Device((8, 0)))
+    unpacked = Counter(
+        Phase(phase)
+        for kind, ref, phase in zip(
+            trace.event_kind, trace.event_ref, trace.event_phase, strict=True
+        )
+        if kind == Event.KERNEL and "dequantize" in trace.kernel_name[ref]
+    )
+    assert unpacked[Phase.FORWARD] == 3 * LINEARS  # three micro-batches
+    assert unpacked[Phase.BACKWARD] > 2 * LINEARS
