@@ -299,6 +299,7 @@ class Study:
             yield _line(o, self.rows[o.row_id], quantity, one)
         yield ""
         yield from _EXPLAINED
+        yield ""
 
     def _all_rows(self) -> Iterator[str]:
         yield "## Every row"
