@@ -24,7 +24,7 @@ CHECKPOINTING: tuple[Checkpointing, ...] = ("none", "non-reentrant")
 class Candidate:
     """One setting of one method: a quick lower bound of device memory, and its step time.
 
-    ``simulated`` is None where another process found it: it is on file, and read again.
+    ``simulated`` is None once the search has weighed it: it is on file, and read again.
     """
 
     run: RunSpec
@@ -51,7 +51,7 @@ def search(
 ) -> list[Search]:
     """Try checkpointing and micro-batches of every method; recordings that are missing are made."""
     if all(_on_file(question, method) for method in methods):
-        return map_forked(lambda method: _search(question, method, None, light=True), methods)
+        return map_forked(lambda method: _search(question, method, None), methods)
     return [_search(question, method, progress) for method in methods]
 
 
@@ -63,9 +63,7 @@ def _on_file(question: Question, method: Method) -> bool:
     )
 
 
-def _search(
-    question: Question, method: Method, progress: Progress | None, *, light: bool = False
-) -> Search:
+def _search(question: Question, method: Method, progress: Progress | None) -> Search:
     if progress:
         progress(f"weighing {method.name}")
     try:
@@ -74,8 +72,7 @@ def _search(
         return Search(method.name, refusal=str(error))
     least = min(tried, key=lambda candidate: candidate.device_bytes)
     inside = [_timed(candidate) for candidate in tried if _fits(candidate, question)]
-    if light:
-        least, *inside = (dataclasses.replace(c, simulated=None) for c in (least, *inside))
+    least, *inside = (dataclasses.replace(c, simulated=None) for c in (least, *inside))
     fastest_first = sorted(inside, key=lambda candidate: candidate.step_s)
     return Search(method.name, least=least, fitting=tuple(fastest_first))
 

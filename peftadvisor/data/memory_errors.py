@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from peftadvisor.data.tables import Row, catalog_path, read_table
 
@@ -50,8 +50,7 @@ def memory_misses() -> tuple[MemoryMiss, ...]:
 
 
 def _kind(row: Row) -> Kind:
-    for kind in get_args(Kind):
-        if row.text("kind") == kind:
-            made: Kind = kind
-            return made
-    raise row.error(f"column 'kind' is '{row.text('kind')}'; it must be one of {get_args(Kind)}")
+    kind = row.text("kind")
+    if kind not in get_args(Kind):
+        raise row.error(f"column 'kind' is '{kind}'; it must be one of {get_args(Kind)}")
+    return cast(Kind, kind)
