@@ -53,7 +53,7 @@ def use_loss(model: Any, training: TrainingSpec) -> None:
         model.set_output_embeddings(_Deferred(head))
         model.loss_function = _fused_linear(head)
         return
-    model.loss_function = _Loss(loss == "fused", logits, training.loop == "plain")
+    model.loss_function = _Loss(loss == "fused", logits, training.amp, training.loop == "plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class _Loss:
 
     fused: bool
     way: Logits
+    amp: bool
     held: bool
 
     def __call__(
@@ -75,6 +76,8 @@ class _Loss:
         else:
             rows = wide[..., :-1, :].contiguous().flatten(0, -2)
             targets = labels[..., 1:].reshape(-1)
+        if self.fused and self.amp:
+            rows = rows.float()  # autocast does so to torch's own; see 00844 in the A100 rows
         loss: torch.Tensor = (_FusedLoss.apply if self.fused else cross_entropy)(rows, targets)
         if self.way == "widened" and self.held:
             loss.outputs = wide  # type: ignore[attr-defined]

@@ -2,7 +2,8 @@
 
 Experts were linear layers of their own, called one after another, and so quantized with a base;
 since 5 they are one tensor for all. Causal language models shifted their logits by a copy; since 5
-the labels are shifted. Read in the model files of 4.45.2 and 4.48.1.
+the labels are shifted. One model kept its cache where layers are checkpointed. Read in the model
+files of 4.45.2 and 4.48.1.
 """
 
 from __future__ import annotations
@@ -44,6 +45,43 @@ def logits_in(config: Any, version: Transformers) -> Logits:
     if config.model_type in NARROW:
         return "narrow"
     return "widened" if version == "4.45" or config.model_type in WIDENED else "copied"
+
+
+CACHED = frozenset(("gpt_bigcode",))
+"""Model types that did not turn their cache off where layers are checkpointed."""
+
+
+class _Cache:
+    """What the projections of one forward gave, to live as long as its outputs."""
+
+    def __init__(self) -> None:
+        self.held: list[torch.Tensor] | None = None
+
+    def begin(self, *_: Any) -> None:
+        self.held = []
+
+    def keep(self, _module: nn.Module, _args: Any, projected: torch.Tensor) -> None:
+        if self.held is not None:  # None where a layer is recomputed
+            self.held.append(projected)
+
+    def hand_over(self, _module: nn.Module, _args: Any, outputs: Any) -> None:
+        outputs.past_key_values, self.held = self.held, None
+
+
+def keep_cache(base: Any, model: nn.Module) -> None:
+    """Hold what the cache of ``base``, inside ``model``, held that was not turned off.
+
+    gpt_bigcode's keys and values are views of its fused projection, so all of that lives on:
+    2 (h + 2 d) bytes per token and layer in bf16, with h the hidden and d the head size.
+    """
+    if base.config.model_type not in CACHED:
+        return
+    cache = _Cache()
+    base.base_model.register_forward_pre_hook(cache.begin)
+    base.base_model.register_forward_hook(cache.hand_over)
+    for path, module in model.named_modules():
+        if path.endswith(".c_attn"):
+            module.register_forward_hook(cache.keep)
 
 
 def unfuse_experts(model: Any) -> None:

@@ -27,7 +27,7 @@ from peftadvisor.simulator.build import Stack, build_model, stacks_of
 from peftadvisor.simulator.cuda_kernels import WORKSPACES, device_kernels
 from peftadvisor.simulator.losses import use_loss
 from peftadvisor.simulator.meta_kernels import missing_kernels
-from peftadvisor.simulator.older import unfuse_experts
+from peftadvisor.simulator.older import keep_cache, unfuse_experts
 from peftadvisor.simulator.optimizers import make_optimizer
 from peftadvisor.simulator.quantized import quantize_base, require_quantizable
 from peftadvisor.simulator.trace import NO_LAYER, Owner, Phase, Segment, Trace, layer_tag
@@ -74,6 +74,8 @@ def prepare(spec: ModelSpec, method: MethodSpec, training: TrainingSpec) -> Prep
             base.gradient_checkpointing_enable({"use_reentrant": reentrant})
             base.enable_input_require_grads()
         model = chosen.attach(base, settings)
+        if training.transformers != "5" and training.gradient_checkpointing != "none":
+            keep_cache(base, model)
     return Prepared(model, base, chosen, stacks, parameters)
 
 
