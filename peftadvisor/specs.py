@@ -31,6 +31,16 @@ Transformers = Literal["5", "4", "4.45"]
 Loop = Literal["plain", "trainer"]
 Sharding = Literal["ddp", "fsdp", "zero-1", "zero-2", "zero-3"]
 Verdict = Literal["fits", "tight", "oom"]
+Task = Literal[
+    "classification",
+    "summarization",
+    "instruction",
+    "reasoning",
+    "code",
+    "pretraining",
+    "preference",
+    "few-shot",
+]
 
 DTYPE_BYTES: Mapping[str, int] = {"bf16": 2, "fp16": 2, "fp32": 4}
 
@@ -204,6 +214,35 @@ class RunSpec:
             "gpus": self.gpus,
             "sharding": self.sharding,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is to be learned, and from how much. None is what the user did not say.
+
+    ``examples`` is one epoch's; ``tokens_per_example`` their mean, of source and target together,
+    of which ``learned_per_example`` carry a loss (the completion). ``steps`` are optimizer steps
+    in all, in place of ``epochs``.
+    """
+
+    task: Task | None = None
+    examples: int | None = None
+    tokens_per_example: float | None = None
+    learned_per_example: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError on a value out of range, or on both epochs and steps."""
+        if self.task is not None:
+            _require_choice("task", self.task, get_args(Task))
+        for name in ("examples", "tokens_per_example", "learned_per_example", "epochs", "steps"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"{name} is {value!r}; it must be above 0")
+        _require(
+            self.epochs is None or self.steps is None,
+            "epochs and steps are both given; keep one of them",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
