@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from peftadvisor.simulator.recording import KernelUse
+from peftadvisor.simulator.recording import SHAPE_WIDTH, KernelTable, KernelUse
 from peftadvisor.simulator.trace import Phase
 
 Floats = NDArray[np.float64]
@@ -77,23 +77,37 @@ class Kernels:
 
 
 def tabulate(uses: Sequence[KernelUse]) -> Kernels:
-    """Kernel uses as arrays."""
-    named = _of_names(tuple([use.name for use in uses]))
-    phase = np.array([use.phase for use in uses], dtype=np.int64)
-    flops = np.array([use.flops for use in uses], dtype=np.float64)
+    """Kernel uses at one point as arrays."""
+    shapes = [[*use.shapes, *[0] * (SHAPE_WIDTH - len(use.shapes))] for use in uses]
+    return classified(
+        KernelTable(
+            names=tuple([use.name for use in uses]),
+            phase=np.array([use.phase for use in uses], dtype=np.int64),
+            count=np.array([use.count for use in uses], dtype=np.int64),
+            flops=np.array([[use.flops] for use in uses]).reshape(-1, 1),
+            touched_bytes=np.array([[use.touched_bytes] for use in uses]).reshape(-1, 1),
+            dimensions=np.array([len(use.shapes) for use in uses], dtype=np.int64),
+            shapes=np.array(shapes, dtype=np.int64).reshape(-1, SHAPE_WIDTH, 1),
+        )
+    )
+
+
+def classified(table: KernelTable) -> Kernels:
+    """Kernel uses at many points as arrays, one entry per use and point, points running fastest."""
+    points = table.flops.shape[1]
+    named = _repeated(_of_names(table.names), points)
+    phase = np.repeat(table.phase, points)
+    flops = table.flops.astype(np.float64).ravel()
     kind = np.where((named.kind == Class.ELEMENTWISE) & (flops > 0), Class.MATMUL, named.kind)
     kind = np.where(phase == Phase.OPTIMIZER, Class.OPTIMIZER, kind)
-    dims = np.zeros((4, len(uses)))
-    for at in np.flatnonzero(kind == Class.MATMUL).tolist():
-        dims[:, at] = _dims(uses[at])
     return Kernels(
         kind=kind,
         rate=named.rate,
         phase=phase,
-        count=np.array([use.count for use in uses], dtype=np.float64),
+        count=np.repeat(table.count.astype(np.float64), points),
         flops=flops,
-        bytes=named.moved * np.array([use.touched_bytes for use in uses], dtype=np.float64),
-        dims=dims,
+        bytes=named.moved * table.touched_bytes.astype(np.float64).ravel(),
+        dims=np.where(kind == Class.MATMUL, _dims(table), 0.0),
         backward=named.backward,
         tiled=named.tiled,
     )
@@ -107,6 +121,16 @@ class _Named(NamedTuple):
     moved: Floats
     backward: NDArray[np.bool_]
     tiled: NDArray[np.bool_]
+
+
+def _repeated(named: _Named, points: int) -> _Named:
+    return _Named(
+        np.repeat(named.kind, points),
+        np.repeat(named.rate, points),
+        np.repeat(named.moved, points),
+        np.repeat(named.backward, points),
+        np.repeat(named.tiled, points),
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -140,12 +164,13 @@ def _named(name: str) -> tuple[int, int, float, bool, bool]:
     )
 
 
-def _dims(use: KernelUse) -> tuple[float, float, float, float]:
-    """Batch, m, n, k of a product; a cube of as many FLOPs where the shapes do not tell."""
-    s = use.shapes
-    if len(s) == 4 and 2 * s[0] * s[1] * s[3] == use.flops:
-        return 1.0, s[0], s[3], s[1]
-    if len(s) == 6 and 2 * s[0] * s[1] * s[2] * s[5] == use.flops:
-        return s[0], s[1], s[5], s[2]
-    side = (use.flops / 2) ** (1 / 3)
-    return 1.0, side, side, side
+def _dims(table: KernelTable) -> Floats:
+    """Batch, m, n, k of products; a cube of as many FLOPs where the shapes do not tell."""
+    flops = table.flops.astype(np.float64)
+    s = table.shapes.astype(np.float64).transpose(1, 0, 2)
+    ones = np.ones_like(flops)
+    side = np.cbrt(flops / 2)
+    plain = (table.dimensions == 4)[:, None] & (2 * s[0] * s[1] * s[3] == flops)
+    batched = (table.dimensions == 6)[:, None] & (2 * s[0] * s[1] * s[2] * s[5] == flops)
+    told = np.where(batched, np.stack([s[0], s[1], s[5], s[2]]), np.stack([ones, side, side, side]))
+    return np.where(plain, np.stack([ones, s[0], s[3], s[1]]), told).reshape(4, -1)

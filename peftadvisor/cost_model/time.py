@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftadvisor.cost_model.communication import exposed_seconds
-from peftadvisor.cost_model.kernel_classes import Class, Floats, Kernels, tabulate
+from peftadvisor.cost_model.kernel_classes import Class, Floats, Kernels, classified, tabulate
 from peftadvisor.cost_model.kernel_time import kernel_seconds
 from peftadvisor.cost_model.rates import device_rates
 from peftadvisor.data.rates import DeviceRates
 from peftadvisor.profiles import Flops, StepTime
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import KernelUse
+from peftadvisor.simulator.recording import Integers, KernelTable, KernelUse
 from peftadvisor.simulator.trace import Phase
 from peftadvisor.specs import GpuSpec, RunSpec, TrainingSpec
 
@@ -88,7 +88,8 @@ def step_parts(
     update = kernels.phase == Phase.OPTIMIZER
     times = kernels.count * np.where(update, 1, training.gradient_accumulation_steps)
     spent, starts = times * busy, float(times.sum()) * rates.kernel_s
-    step = _step_seconds(kernels, busy + rates.kernel_s, training, rates)
+    micro, last = _seconds(kernels, busy + rates.kernel_s, rates, points=1)
+    step = float(training.gradient_accumulation_steps * micro[0] + last[0])
     waiting = max(0.0, step - float(spent.sum()) - starts)
     by_class = np.bincount(kernels.kind, weights=spent, minlength=len(Class)).tolist()
     compute = float(spent[computes].sum())
@@ -103,6 +104,14 @@ def step_parts(
             "kernel launches": starts + waiting,
         },
     )
+
+
+def step_seconds_at(table: KernelTable, micro_batches: Integers, gpu: GpuSpec) -> Floats:
+    """Seconds of one optimizer step of so many micro-batches at many points of one recording."""
+    kernels, rates = classified(table), device_rates(gpu)
+    busy, _ = kernel_seconds(kernels, gpu, rates)
+    micro, update = _seconds(kernels, busy + rates.kernel_s, rates, points=table.flops.shape[1])
+    return np.asarray(micro_batches * micro + update)
 
 
 def predict_time(simulated: Simulated, uses: Sequence[KernelUse], run: RunSpec) -> StepTime:
@@ -132,20 +141,23 @@ def phase_seconds(uses: Sequence[KernelUse], gpu: GpuSpec) -> Mapping[Phase, flo
     return dict(zip(Phase, np.bincount(kernels.phase, spent, len(Phase)).tolist(), strict=True))
 
 
-def _step_seconds(
-    kernels: Kernels, seconds: Floats, training: TrainingSpec, rates: DeviceRates
-) -> float:
-    """The card's queue against the host, phase by phase."""
-    phases = len(Phase)
-    card = np.bincount(kernels.phase, weights=kernels.count * seconds, minlength=phases)
-    calls = np.bincount(kernels.phase, weights=kernels.count, minlength=phases)
+def _seconds(
+    kernels: Kernels, seconds: Floats, rates: DeviceRates, points: int
+) -> tuple[Floats, Floats]:
+    """A micro-batch and the update at each point: the card's queue against the host."""
+    place = kernels.phase * points + np.tile(np.arange(points), len(kernels.phase) // points)
+
+    def by_phase(weights: Floats) -> Floats:
+        sums = np.bincount(place, weights, len(Phase) * points).astype(np.float64)
+        return sums.reshape(len(Phase), points)
+
+    card, calls = by_phase(kernels.count * seconds), by_phase(kernels.count)
     calls[Phase.BACKWARD] *= BACKWARD_DISPATCH
     forward, backward = [Phase.FORWARD, Phase.LOSS], [Phase.BACKWARD, Phase.RECOMPUTE]
     host = calls * rates.dispatch_s
-    there = max(card[forward].sum(), host[forward].sum())
-    micro = max(there + card[backward].sum(), host[forward + backward].sum())
-    update = max(card[Phase.OPTIMIZER], host[Phase.OPTIMIZER])
-    return float(training.gradient_accumulation_steps * micro + update)
+    there = np.maximum(card[forward].sum(0), host[forward].sum(0))
+    micro = np.maximum(there + card[backward].sum(0), host[forward + backward].sum(0))
+    return micro, np.maximum(card[Phase.OPTIMIZER], host[Phase.OPTIMIZER])
 
 
 def _tokens_per_sample(run: Simulated, training: TrainingSpec) -> int:

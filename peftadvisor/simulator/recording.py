@@ -42,12 +42,11 @@ class Formulas:
     coefficients: Integers
     depth: Integers
 
-    def at(self, point: Point, units: Sequence[int]) -> Integers:
-        """Every formula's value at one (b, s, t) and these depths."""
-        values = [int(term.values(np.asarray([point], dtype=np.int64))[0]) for term in self.terms]
+    def at(self, points: Integers, units: Sequence[int]) -> Integers:
+        """Every formula's value, formula × point, at points (b, s, t) and these depths."""
         extra = np.asarray(units, dtype=np.int64) - BASE_UNITS
-        grid = np.asarray(values, dtype=np.int64)
-        return np.asarray(self.coefficients @ grid + self.depth @ extra)
+        grid = np.stack([term.values(points) for term in self.terms])
+        return np.asarray(self.coefficients @ grid + (self.depth @ extra)[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +116,22 @@ class KernelUse:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelTable:
+    """Kernel uses at many points: per use its name, phase and count; the rest use × point.
+
+    ``shapes`` is use × dimension × point, 0 where a use has fewer than ``dimensions``.
+    """
+
+    names: tuple[str, ...]
+    phase: Integers
+    count: Integers
+    flops: Integers
+    touched_bytes: Integers
+    dimensions: Integers
+    shapes: Integers
+
+
+@dataclass(frozen=True, slots=True)
 class Peak:
     """The allocated peak at one point: bytes by owner, and the phase and operator it falls in."""
 
@@ -165,10 +180,13 @@ class Recording:
     facts: Mapping[str, Any] = field(hash=False)
 
     def values(self, point: Point, units: Sequence[int]) -> Integers:
-        """Every formula's value; virtual tokens make both lengths longer."""
-        b, s, t = point
+        """Every formula's value at one point."""
+        return self.values_at([point], units)[:, 0]
+
+    def values_at(self, points: Sequence[Point], units: Sequence[int]) -> Integers:
+        """Every formula's value, formula × point; virtual tokens make both lengths longer."""
         longer = self.facts["virtual_tokens"]
-        return self.formulas.at((b, s + longer, t + longer), units)
+        return self.formulas.at(np.asarray(points, dtype=np.int64) + [0, longer, longer], units)
 
     def parameter_counts(self, units: Sequence[int]) -> list[int]:
         """At these depths: parameters in all, trained, and bytes of the trained."""
@@ -183,15 +201,21 @@ class Recording:
 
         With ``accumulate`` the second step has a further micro-batch before its update.
         """
+        return int(self.allocated_peaks([point], units, accumulate=accumulate)[0])
+
+    def allocated_peaks(
+        self, points: Sequence[Point], units: Sequence[int], *, accumulate: bool = False
+    ) -> Integers:
+        """Allocated peaks in bytes at many points at once."""
         moves = self._moves if accumulate else self._moves_once
-        return self._highest(moves, self._changes(moves, point, units), self.times(units))[2]
+        return self._levels(moves, self._changes(moves, points, units), self.times(units)).max(0)
 
     def peak(self, point: Point, units: Sequence[int], *, accumulate: bool = False) -> Peak:
         """The allocated peak, who holds it, and where in the step it falls."""
         moves, times = self._moves if accumulate else self._moves_once, self.times(units)
-        changes = self._changes(moves, point, units)
-        here, copies, _ = self._highest(moves, changes, times)
-        owners = self._held(moves, changes, times, here, copies)
+        changes = self._changes(moves, [point], units)
+        here = int(np.argmax(self._levels(moves, changes, times)))
+        owners = self._held(moves, changes[:, 0], times, here)
         position = int(moves.event[here])
         before = np.flatnonzero(self.events.kind[: position + 1] == Event.KERNEL)
         row = int(self.events.ref[before[-1]]) if len(before) else -1
@@ -232,34 +256,34 @@ class Recording:
             stretch=np.repeat(np.arange(len(starts)), np.diff(starts, append=len(event))),
         )
 
-    def _changes(self, moves: _Moves, point: Point, units: Sequence[int]) -> Integers:
-        """Bytes that each move adds (allocation) or gives back (free), as the allocator rounds."""
-        rounded = -(-self.values(point, units) // ROUNDING_BYTES) * ROUNDING_BYTES
-        return np.asarray(moves.sign * rounded[moves.formula])
+    def _changes(self, moves: _Moves, points: Sequence[Point], units: Sequence[int]) -> Integers:
+        """Bytes that each move adds (allocation) or gives back (free), move × point.
+
+        Rounded as the allocator rounds.
+        """
+        rounded = -(-self.values_at(points, units) // ROUNDING_BYTES) * ROUNDING_BYTES
+        return np.asarray(moves.sign[:, None] * rounded[moves.formula])
 
     @staticmethod
-    def _highest(moves: _Moves, changes: Integers, times: Integers) -> tuple[int, int, int]:
-        """Move and number of earlier plays of its block at which most is held, and how much.
+    def _levels(moves: _Moves, changes: Integers, times: Integers) -> Integers:
+        """Bytes held after each move, move × point, in the highest play of its block.
 
         A block played m times adds its sum S each time, so it peaks in its first play or, if
         S > 0, in its last.
         """
         total = np.add.reduceat(changes, moves.start)
-        plays = times[moves.block]
-        before = np.cumsum(total * plays) - total * plays
-        earlier = np.where(total > 0, plays - 1, 0)
-        running = np.cumsum(changes)
-        base = before + earlier * total - (running[moves.start] - changes[moves.start])
-        level = running + base[moves.stretch]
-        position = int(np.argmax(level))
-        return position, int(earlier[moves.stretch[position]]), int(level[position])
+        plays = times[moves.block][:, None]
+        before = np.cumsum(total * plays, axis=0) - total * plays
+        running = np.cumsum(changes, axis=0)
+        base = before + _earlier(total, plays) * total - (running - changes)[moves.start]
+        return np.asarray(running + base[moves.stretch])
 
     @staticmethod
-    def _held(
-        moves: _Moves, changes: Integers, times: Integers, position: int, copies: int
-    ) -> dict[Owner, int]:
+    def _held(moves: _Moves, changes: Integers, times: Integers, position: int) -> dict[Owner, int]:
         """Bytes held by each owner at the peak."""
         stretch, here = moves.stretch, moves.stretch[position]
+        total = np.add.reduceat(changes, moves.start)
+        copies = _earlier(total, times[moves.block])[here]
         plays = np.where(stretch < here, times[moves.block][stretch], 0)
         plays = np.where(stretch == here, copies, plays)
         plays = plays + ((stretch == here) & (np.arange(len(stretch)) <= position))
@@ -270,7 +294,6 @@ class Recording:
     def kernel_uses(self, point: Point, units: Sequence[int]) -> tuple[KernelUse, ...]:
         """Kernels of the second step's first micro-batch and of its update, each with its count."""
         values, runs = self.values(point, units).tolist(), self._runs
-        counts = np.bincount(runs.use, weights=self.times(units)[runs.block]).astype(int).tolist()
         return tuple(
             KernelUse(
                 name,
@@ -280,9 +303,35 @@ class Recording:
                 values[touched],
                 tuple([values[f] for f in shapes]),
             )
-            for (name, phase, flops, touched, shapes), count in zip(runs.uses, counts, strict=True)
+            for (name, phase, flops, touched, shapes), count in zip(
+                runs.uses, self._counts(units).tolist(), strict=True
+            )
             if count
         )
+
+    def kernel_table(self, points: Sequence[Point], units: Sequence[int]) -> KernelTable:
+        """``kernel_uses`` at many points at once."""
+        values, runs = self.values_at(points, units), self._runs
+        count = self._counts(units)
+        ran = np.flatnonzero(count)
+        names, phase, flops, touched, shapes = zip(*[runs.uses[use] for use in ran], strict=True)
+        dimensions = np.array([len(shape) for shape in shapes])
+        padded = np.array([[*shape, *[0] * (SHAPE_WIDTH - len(shape))] for shape in shapes])
+        told = np.arange(SHAPE_WIDTH) < dimensions[:, None]
+        return KernelTable(
+            names=names,
+            phase=np.array(phase, dtype=np.int64),
+            count=count[ran],
+            flops=values[list(flops)],
+            touched_bytes=values[list(touched)],
+            dimensions=dimensions,
+            shapes=np.where(told[:, :, None], values[padded], 0),
+        )
+
+    def _counts(self, units: Sequence[int]) -> Integers:
+        """How often each use runs at these depths."""
+        runs = self._runs
+        return np.bincount(runs.use, weights=self.times(units)[runs.block]).astype(np.int64)
 
     @cached_property
     def _runs(self) -> _Runs:
@@ -322,3 +371,8 @@ class Recording:
                 distinct[:, 3:].astype(np.int32),
             ),
         )
+
+
+def _earlier(total: Integers, plays: Integers) -> Integers:
+    """Plays of a block before the one in which most is held; it adds ``total`` each time."""
+    return np.where(total > 0, plays - 1, 0)
