@@ -94,20 +94,20 @@ def recommend(
         UsageError: an unknown name, or a combination that cannot exist.
     """
     from peftadvisor import advisor, specs
+    from peftadvisor.advisor.places import named
     from peftadvisor.advisor.question import Question
     from peftadvisor.data.gpus import find_gpu
     from peftadvisor.data.models import find_model
 
+    place = named(find_gpu(gpu) if isinstance(gpu, str) else gpu, gpus, sharding)
     question = Question(
         model=find_model(model) if isinstance(model, str) else model,
-        gpu=find_gpu(gpu) if isinstance(gpu, str) else gpu,
-        gpus=gpus,
+        places=place,
         training=training or specs.TrainingSpec(),
         budget=budget or specs.Budget(),
         effective_batch_size=effective_batch_size,
         methods=methods,
         top=top,
-        sharding=sharding,
     )
     return advisor.recommend(question)
 

@@ -1,166 +1,163 @@
-"""Per method, the settings that may fit, found with the quick lower bound of device memory."""
+"""Per method, every candidate that the quick bound lets through, the best first."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Literal
 
-from peftadvisor.advisor.estimating import variant_of, verdict, with_implied_quantization
 from peftadvisor.advisor.parallel import map_forked
+from peftadvisor.advisor.places import Place
 from peftadvisor.advisor.question import Question
-from peftadvisor.cost_model.memory import least_device_bytes, oom_probability
-from peftadvisor.cost_model.sharding import shard
-from peftadvisor.cost_model.time import step_seconds
-from peftadvisor.cost_model.uncertainty import kind_of
+from peftadvisor.advisor.space import Setting, settings
+from peftadvisor.advisor.weighing import Candidate, most_bytes, weigh
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
-from peftadvisor.simulator.obtain import Progress, Simulated, obtain
-from peftadvisor.specs import Checkpointing, MethodSpec, RunSpec, TrainingSpec
+from peftadvisor.simulator.library import Variant
+from peftadvisor.simulator.obtain import Progress
 
-CHECKPOINTING: tuple[Checkpointing, ...] = ("none", "non-reentrant")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Candidate:
-    """One setting of one method: a quick lower bound of device memory, and its step time.
-
-    ``simulated`` is None once the search has weighed it: it is on file, and read again.
-    """
-
-    run: RunSpec
-    device_bytes: int
-    simulated: Simulated | None
-    step_s: float = 0.0
+Limit = Literal["memory", "hours", "usd", "stored"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What was found for one method: the least candidate, or why there is none.
+    """What was found for one method.
 
-    ``fitting`` are those that fit by the quick bound, the fastest first.
+    ``fitting`` are candidates within all limits by the quick bound, the best first; ``least`` the
+    one that takes least memory; ``refusal`` is why there is none. ``nearest`` is, per limit, the
+    candidate that is within all others and needs least of it. ``weighed`` counts candidates.
     """
 
-    method: str
-    least: Candidate | None = None
+    method: Method
     fitting: tuple[Candidate, ...] = ()
+    least: Candidate | None = None
+    nearest: Mapping[Limit, Candidate] = dataclasses.field(default_factory=dict)
     refusal: str = ""
+    weighed: int = 0
 
 
 def search(
     question: Question, methods: Sequence[Method], progress: Progress | None
 ) -> list[Search]:
-    """Try checkpointing and micro-batches of every method; recordings that are missing are made."""
-    if all(_on_file(question, method) for method in methods):
-        return map_forked(lambda method: _search(question, method, None), methods)
-    return [_search(question, method, progress) for method in methods]
+    """Weigh every method at every place; recordings that are missing are made.
+
+    More GPUs are tried only where fewer do not do.
+    """
+    found: list[Search] = []
+    for places in _by_count(question.places):
+        asked = dataclasses.replace(question, places=places)
+        if all(_on_file(asked, method) for method in methods):
+            found = map_forked(partial(_search, asked, progress=None), methods)
+        else:
+            found = [_search(asked, method, progress=progress) for method in methods]
+        if any(one.fitting for one in found):
+            break
+    return found
+
+
+def preference(question: Question, candidate: Candidate) -> tuple[float, ...]:
+    """What is given up, then dollars or seconds per sample; then memory, to decide."""
+    spent = candidate.usd_per_sample if question.by_cost else None
+    per_sample = 1 / candidate.samples_per_s if spent is None else spent
+    return candidate.setting.concession, per_sample, candidate.device_bytes
+
+
+def needed(question: Question, limit: Limit, candidate: Candidate) -> float:
+    """What a candidate takes of a limit, over what is allowed; 0 where there is no limit."""
+    return _NEEDED[limit](question, candidate)
+
+
+def _memory(question: Question, candidate: Candidate) -> float:
+    return candidate.device_bytes / most_bytes(question, candidate)
+
+
+def hours(question: Question, candidate: Candidate) -> float | None:
+    """Of the whole job; None where its size is not known."""
+    samples = question.samples
+    return None if samples is None else samples / candidate.samples_per_s / 3600
+
+
+def usd(question: Question, candidate: Candidate) -> float | None:
+    """Of the whole job; None where its size, or a price, is not known."""
+    took, hourly = hours(question, candidate), candidate.place.usd_per_hour
+    return None if took is None or hourly is None else took * hourly
+
+
+def _share(spent: float | None, allowed: float | None) -> float:
+    if allowed is None:
+        return 0.0
+    return float("inf") if spent is None else spent / allowed
+
+
+_NEEDED: Mapping[Limit, Callable[[Question, Candidate], float]] = {
+    "memory": _memory,
+    "hours": lambda q, c: _share(hours(q, c), q.budget.max_hours),
+    "usd": lambda q, c: _share(usd(q, c), q.budget.max_usd),
+    "stored": lambda q, c: _share(c.stored_bytes, q.needs.max_stored_bytes),
+}
+
+
+def _by_count(places: tuple[Place, ...]) -> list[tuple[Place, ...]]:
+    counts = sorted({place.count for place in places})
+    return [tuple(place for place in places if place.count == count) for count in counts]
 
 
 def _on_file(question: Question, method: Method) -> bool:
     """Whether the method was recorded before, so that searching takes milliseconds."""
     return all(
-        variant_of(_run(question, method, question.training, checkpointing)).on_file()
-        for checkpointing in CHECKPOINTING
+        Variant(question.model, setting.spec, setting.training, "flash").on_file()
+        for setting in settings(question, method)
     )
 
 
-def _search(question: Question, method: Method, progress: Progress | None) -> Search:
+def _search(question: Question, method: Method, *, progress: Progress | None) -> Search:
+    refusal = question.needs.missing(method)
+    if refusal:
+        return Search(method=method, refusal=refusal)
     if progress:
         progress(f"weighing {method.name}")
+    every: list[Candidate] = []
     try:
-        tried = tuple(_tried(question, method, progress))
+        for setting in settings(question, method):
+            every += _weighed(question, setting, progress, first=not every)
     except UnsupportedError as error:
-        return Search(method.name, refusal=str(error))
-    least = min(tried, key=lambda candidate: candidate.device_bytes)
-    inside = [_timed(candidate) for candidate in tried if _fits(candidate, question)]
-    least, *inside = (dataclasses.replace(c, simulated=None) for c in (least, *inside))
-    fastest_first = sorted(inside, key=lambda candidate: candidate.step_s)
-    return Search(method.name, least=least, fitting=tuple(fastest_first))
-
-
-def _timed(candidate: Candidate) -> Candidate:
-    assert candidate.simulated is not None
-    uses, run = candidate.simulated.kernel_uses(), candidate.run
-    step_s = sum(step_seconds(uses, run.training, run.gpu).values())
-    return dataclasses.replace(candidate, step_s=step_s)
-
-
-def memory_limit(question: Question) -> int:
-    """Bytes that a run may take on one GPU."""
-    usable = question.gpu.usable_bytes
-    return min(usable, question.budget.max_memory_bytes or usable)
-
-
-def _tried(question: Question, method: Method, progress: Progress | None) -> Iterator[Candidate]:
-    """Per checkpointing mode the largest micro-batch that may fit, else micro-batch 1."""
-    for checkpointing in CHECKPOINTING:
-        try:
-            candidate = _largest(question, method, checkpointing, progress)
-        except UnsupportedError:
-            if checkpointing == "none":
-                raise
-            return
-        yield candidate
-        if candidate.run.training.gradient_accumulation_steps == 1 and _fits(candidate, question):
-            return  # the whole batch at once: recomputing can only be slower
-
-
-def _largest(
-    question: Question, method: Method, checkpointing: Checkpointing, progress: Progress | None
-) -> Candidate:
-    per_gpu = max(1, question.effective_batch_size // question.gpus)
-    candidate = None
-    for micro in sorted(_divisors(per_gpu), reverse=True):
-        training = dataclasses.replace(
-            question.training,
-            micro_batch_size=micro,
-            gradient_accumulation_steps=per_gpu // micro,
-        )
-        run = _run(question, method, training, checkpointing)
-        simulated = obtain(variant_of(run), exact=False, progress=progress)
-        device_bytes = least_device_bytes(shard(simulated, run), question.gpu)
-        candidate = Candidate(run, device_bytes, simulated)
-        if _fits(candidate, question):
-            return candidate
-    assert candidate is not None
-    return candidate
-
-
-def smaller(run: RunSpec) -> RunSpec | None:
-    """The run with the next smaller micro-batch and the same effective batch; None from 1 on."""
-    t = run.training
-    total = t.micro_batch_size * t.gradient_accumulation_steps
-    below = [micro for micro in _divisors(total) if micro < t.micro_batch_size]
-    if not below:
-        return None
-    micro = max(below)
-    training = dataclasses.replace(
-        t, micro_batch_size=micro, gradient_accumulation_steps=total // micro
-    )
-    return dataclasses.replace(run, training=training)
-
-
-def _run(
-    question: Question, method: Method, training: TrainingSpec, checkpointing: Checkpointing
-) -> RunSpec:
-    return with_implied_quantization(
-        RunSpec(
-            model=question.model,
-            method=MethodSpec(name=method.name),
-            training=dataclasses.replace(training, gradient_checkpointing=checkpointing),
-            gpu=question.gpu,
-            gpus=question.gpus,
-            sharding=question.sharding,
-        )
+        return Search(method=method, refusal=str(error))
+    shares = [{limit: needed(question, limit, c) for limit in _NEEDED} for c in every]
+    inside = [c for c, share in zip(every, shares, strict=True) if max(share.values()) <= 1]
+    inside.sort(key=lambda candidate: preference(question, candidate))
+    return Search(
+        method=method,
+        fitting=tuple(inside),
+        least=min(every, key=attrgetter("device_bytes")),
+        nearest={} if inside else _nearest(every, shares),
+        weighed=len(every),
     )
 
 
-def _fits(candidate: Candidate, question: Question) -> bool:
-    """Whether the quick lower bound leaves room for it."""
-    kind = kind_of(candidate.run.training.loss, candidate.run.gpus)
-    risk = oom_probability(candidate.device_bytes, question.gpu, kind)
-    inside = candidate.device_bytes <= memory_limit(question)
-    return inside and verdict(risk, question.budget.max_oom_risk) == "fits"
+def _weighed(
+    question: Question, setting: Setting, progress: Progress | None, *, first: bool
+) -> list[Candidate]:
+    """Candidates of a setting; none where only others can be had."""
+    try:
+        return weigh(question, setting, progress)
+    except UnsupportedError:
+        if first:
+            raise
+        return []
 
 
-def _divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]
+def _nearest(
+    every: Sequence[Candidate], shares: Sequence[Mapping[Limit, float]]
+) -> dict[Limit, Candidate]:
+    found: dict[Limit, Candidate] = {}
+    for limit in _NEEDED:
+        within = [
+            (share[limit], number)
+            for number, share in enumerate(shares)
+            if all(share[other] <= 1 for other in _NEEDED if other != limit)
+        ]
+        if within:
+            found[limit] = every[min(within)[1]]
+    return found

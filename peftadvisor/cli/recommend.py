@@ -38,6 +38,7 @@ from peftadvisor.cli.output import check_writable, emit, progress
 def command(fmt: str, out: str | None, **values: Any) -> None:
     """Say which methods fit, best first, with settings, time and cost."""
     from peftadvisor import advisor
+    from peftadvisor.advisor import places
     from peftadvisor.advisor.question import Question
 
     check_writable(out)
@@ -46,9 +47,7 @@ def command(fmt: str, out: str | None, **values: Any) -> None:
     model = inputs.model_spec(values["model"])
     question = Question(
         model=model,
-        gpu=gpu,
-        gpus=values["gpus"],
-        sharding=values["sharding"],
+        places=places.named(gpu, values["gpus"], values["sharding"]),
         training=inputs.training_spec(values, model),
         budget=inputs.budget(values),
         effective_batch_size=values["effective_batch_size"],

@@ -17,11 +17,13 @@ them (FSDP: for every adapter), and waiting for the slower GPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import numpy as np
 
+from peftadvisor.cost_model.kernel_classes import Floats
 from peftadvisor.cost_model.sharding import REDUCED, WHOLE, exchanged
 from peftadvisor.data.links import link_bytes_per_s
 from peftadvisor.simulator.obtain import Simulated
+from peftadvisor.simulator.recording import Integers
 from peftadvisor.simulator.trace import Phase
 from peftadvisor.specs import RunSpec
 from peftadvisor.units import MIB
@@ -32,16 +34,18 @@ BUCKET_BYTES = 25 * MIB
 """DDP's (torch/nn/parallel/distributed.py)."""
 
 
-def exposed_seconds(run: RunSpec, simulated: Simulated, phase_s: Mapping[Phase, float]) -> float:
-    """Communication of one optimizer step that nothing hides.
+def exposed_seconds(
+    run: RunSpec, simulated: Simulated, phase_s: Floats, micro_batches: Integers
+) -> Floats:
+    """Communication of one optimizer step that nothing hides, at many points.
 
-    ``simulated`` is the run on one GPU, ``phase_s`` the GPU's seconds of one micro-batch.
+    ``simulated`` is the run on one GPU, ``phase_s`` the GPU's seconds of one micro-batch, phase ×
+    point; ``micro_batches`` are those of a step.
     """
-    if run.gpus == 1:
-        return 0.0
     sent = exchanged(simulated)
     layers, backward = max(1, sum(simulated.units)), phase_s[Phase.BACKWARD]
-    per_micro_batch, per_step = 0.0, 0.0
+    per_micro_batch = np.zeros(len(micro_batches))
+    per_step = np.zeros(len(micro_batches))
     if run.sharding in WHOLE:
         passes = [phase_s[Phase.FORWARD] + phase_s[Phase.LOSS], backward]
         if run.training.gradient_checkpointing != "none":
@@ -55,7 +59,7 @@ def exposed_seconds(run: RunSpec, simulated: Simulated, phase_s: Mapping[Phase, 
         per_step += _exposed(run, 2 * sent.gradient_bytes, buckets, backward)
     if run.sharding in ("zero-1", "zero-2"):
         per_step += collective_seconds(run, sent.gradient_bytes)
-    return run.training.gradient_accumulation_steps * per_micro_batch + per_step
+    return np.asarray(micro_batches * per_micro_batch + per_step)
 
 
 def collective_seconds(run: RunSpec, sent_bytes: float) -> float:
@@ -64,9 +68,9 @@ def collective_seconds(run: RunSpec, sent_bytes: float) -> float:
     return ALPHA_S + share * sent_bytes / link_bytes_per_s(run.gpu.id)
 
 
-def _exposed(run: RunSpec, sent_bytes: int, parts: int, computing_s: float) -> float:
+def _exposed(run: RunSpec, sent_bytes: int, parts: int, computing_s: Floats) -> Floats:
     """What a pass waits for when its bytes are exchanged in so many parts."""
     if not sent_bytes:
-        return 0.0
+        return np.zeros_like(computing_s)
     part = collective_seconds(run, sent_bytes / parts)
-    return part + (parts - 1) * max(0.0, part - computing_s / parts)
+    return np.asarray(part + (parts - 1) * np.maximum(0.0, part - computing_s / parts))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from peftadvisor.cost_model.uncertainty import bundled_scores, interval_factors, kind_of
 from peftadvisor.cuda.allocator import replay
@@ -24,6 +25,7 @@ from peftadvisor.cuda.outside import (
 from peftadvisor.data.memory_errors import Kind
 from peftadvisor.profiles import Memory, MemoryBreakdown
 from peftadvisor.simulator.obtain import Simulated
+from peftadvisor.simulator.recording import Integers
 from peftadvisor.simulator.trace import Owner
 from peftadvisor.specs import GpuSpec, Loss
 
@@ -109,10 +111,20 @@ def _reserved(run: Simulated, gpu: GpuSpec, allocated: int, room: int) -> _Reser
     return _Reserved(max(allocated, bounded.reserved_peak_bytes) if fits else free, most)
 
 
-def least_device_bytes(run: Simulated, gpu: GpuSpec) -> int:
-    """A quick lower bound of the device peak: allocated peak and context, no fragmentation."""
-    workspace = HANDLES * matmul_workspace_bytes(gpu)
-    return run.allocated_peak() + workspace + context_bytes(gpu).typical
+def least_device_bytes(allocated_bytes: Integers, gpu: GpuSpec, gpus: int = 1) -> Integers:
+    """Quick lower bounds of the device peak: allocated peaks and context, no fragmentation."""
+    outside = context_bytes(gpu).typical + nccl_bytes(gpus).typical
+    return allocated_bytes + (HANDLES * matmul_workspace_bytes(gpu) + outside)
+
+
+def most_device_bytes(gpu: GpuSpec, kind: Kind, accepted_risk: float) -> int:
+    """The largest predicted device peak whose risk of running out is accepted."""
+    return int(gpu.usable_bytes / math.exp(_score_exceeded(kind, accepted_risk)))
+
+
+@cache
+def _score_exceeded(kind: Kind, risk: float) -> float:
+    return bundled_scores(kind).quantile(1 - risk)
 
 
 def oom_probability(device_bytes: int, gpu: GpuSpec, kind: Kind = "plain") -> float:

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftadvisor.cost_model.communication import exposed_seconds
-from peftadvisor.cost_model.kernel_classes import Class, Floats, Kernels, classified, tabulate
+from peftadvisor.cost_model.kernel_classes import Class, Floats, Kernels, tabulate
 from peftadvisor.cost_model.kernel_time import kernel_seconds
 from peftadvisor.cost_model.rates import device_rates
 from peftadvisor.data.rates import DeviceRates
 from peftadvisor.profiles import Flops, StepTime
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import Integers, KernelTable, KernelUse
+from peftadvisor.simulator.recording import Integers, KernelUse
 from peftadvisor.simulator.trace import Phase
 from peftadvisor.specs import GpuSpec, RunSpec, TrainingSpec
 
@@ -88,7 +88,7 @@ def step_parts(
     update = kernels.phase == Phase.OPTIMIZER
     times = kernels.count * np.where(update, 1, training.gradient_accumulation_steps)
     spent, starts = times * busy, float(times.sum()) * rates.kernel_s
-    micro, last = _seconds(kernels, busy + rates.kernel_s, rates, points=1)
+    micro, last = _queued(*_by_phase(kernels, busy + rates.kernel_s, points=1), rates)
     step = float(training.gradient_accumulation_steps * micro[0] + last[0])
     waiting = max(0.0, step - float(spent.sum()) - starts)
     by_class = np.bincount(kernels.kind, weights=spent, minlength=len(Class)).tolist()
@@ -106,12 +106,21 @@ def step_parts(
     )
 
 
-def step_seconds_at(table: KernelTable, micro_batches: Integers, gpu: GpuSpec) -> Floats:
-    """Seconds of one optimizer step of so many micro-batches at many points of one recording."""
-    kernels, rates = classified(table), device_rates(gpu)
-    busy, _ = kernel_seconds(kernels, gpu, rates)
-    micro, update = _seconds(kernels, busy + rates.kernel_s, rates, points=table.flops.shape[1])
-    return np.asarray(micro_batches * micro + update)
+def step_seconds_at(
+    simulated: Simulated, kernels: Kernels, micro_batches: Integers, run: RunSpec
+) -> Floats:
+    """Seconds of one optimizer step of so many micro-batches, at many points of one recording.
+
+    ``kernels`` are the recording's at those points (``classified``); ``run`` says where they run.
+    """
+    rates = device_rates(run.gpu)
+    busy, _ = kernel_seconds(kernels, run.gpu, rates)
+    card, calls = _by_phase(kernels, busy + rates.kernel_s, points=len(micro_batches))
+    micro, update = _queued(card, calls, rates)
+    seconds = micro_batches * micro + update
+    if run.gpus > 1:
+        seconds = seconds + exposed_seconds(run, simulated, card, micro_batches)
+    return np.asarray(seconds)
 
 
 def predict_time(simulated: Simulated, uses: Sequence[KernelUse], run: RunSpec) -> StepTime:
@@ -120,7 +129,11 @@ def predict_time(simulated: Simulated, uses: Sequence[KernelUse], run: RunSpec) 
     parts = step_parts(uses, training, run.gpu, rates)
     exposed = 0.0
     if run.gpus > 1:
-        exposed = exposed_seconds(run, simulated, phase_seconds(uses, run.gpu))
+        kernels = tabulate(uses)
+        busy, _ = kernel_seconds(kernels, run.gpu, rates)
+        card, _ = _by_phase(kernels, busy + rates.kernel_s, points=1)
+        count = np.array([training.gradient_accumulation_steps])
+        exposed = float(exposed_seconds(run, simulated, card, count)[0])
     step = parts.step_s + exposed
     samples = training.micro_batch_size * training.gradient_accumulation_steps * run.gpus
     return StepTime(
@@ -133,28 +146,22 @@ def predict_time(simulated: Simulated, uses: Sequence[KernelUse], run: RunSpec) 
     )
 
 
-def phase_seconds(uses: Sequence[KernelUse], gpu: GpuSpec) -> Mapping[Phase, float]:
-    """The card's seconds of each phase of one micro-batch, and of the update."""
-    kernels, rates = tabulate(uses), device_rates(gpu)
-    busy, _ = kernel_seconds(kernels, gpu, rates)
-    spent = kernels.count * (busy + rates.kernel_s)
-    return dict(zip(Phase, np.bincount(kernels.phase, spent, len(Phase)).tolist(), strict=True))
-
-
-def _seconds(
-    kernels: Kernels, seconds: Floats, rates: DeviceRates, points: int
-) -> tuple[Floats, Floats]:
-    """A micro-batch and the update at each point: the card's queue against the host."""
+def _by_phase(kernels: Kernels, seconds: Floats, points: int) -> tuple[Floats, Floats]:
+    """The card's seconds, and kernels, of a micro-batch and the update: phase × point."""
     place = kernels.phase * points + np.tile(np.arange(points), len(kernels.phase) // points)
 
-    def by_phase(weights: Floats) -> Floats:
+    def summed(weights: Floats) -> Floats:
         sums = np.bincount(place, weights, len(Phase) * points).astype(np.float64)
         return sums.reshape(len(Phase), points)
 
-    card, calls = by_phase(kernels.count * seconds), by_phase(kernels.count)
-    calls[Phase.BACKWARD] *= BACKWARD_DISPATCH
+    return summed(kernels.count * seconds), summed(kernels.count)
+
+
+def _queued(card: Floats, calls: Floats, rates: DeviceRates) -> tuple[Floats, Floats]:
+    """Seconds of a micro-batch and of the update: the card's queue against the host."""
     forward, backward = [Phase.FORWARD, Phase.LOSS], [Phase.BACKWARD, Phase.RECOMPUTE]
     host = calls * rates.dispatch_s
+    host[Phase.BACKWARD] *= BACKWARD_DISPATCH
     there = np.maximum(card[forward].sum(0), host[forward].sum(0))
     micro = np.maximum(there + card[backward].sum(0), host[forward + backward].sum(0))
     return micro, np.maximum(card[Phase.OPTIMIZER], host[Phase.OPTIMIZER])

@@ -34,9 +34,15 @@ def headline(recommendation: Recommendation) -> Text:
         best = recommendation.choices[0].estimate
         line = Text(plain(f"Take {best.run.method.name}: "), style="bold")
         return line.append_text(verdict(best))
-    question = recommendation.question
-    where = plain(f"{question.model.id} on {question.gpus} × {question.gpu.name}")
+    where = plain(f"{recommendation.question.model.id} on {_places(recommendation)}")
     return Text(f"✘ nothing fits: {where}{_closest(recommendation)}", style="bold red")
+
+
+def _places(recommendation: Recommendation) -> str:
+    places = recommendation.question.places
+    if len(places) > 1:
+        return f"any of {len({place.gpu.id for place in places})} kinds of GPU"
+    return f"{places[0].count} × {places[0].gpu.name}"
 
 
 def because(choice: Choice) -> list[str]:

@@ -13,7 +13,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -92,9 +92,10 @@ class Variant:
         return f"{self.method.name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
 
     def refusal(self) -> str | None:
-        """Why the model cannot take the method, where that is recorded."""
+        """Why the model cannot take the method, where that is recorded: so on every device."""
         path = BUNDLED / f"{self.model.config_key}.zip"
-        data = _bytes(path, f"{self._settings()}.refused")
+        there = replace(self, kernels="flash", training=replace(self.training, dtype="bf16"))
+        data = _bytes(path, f"{there._settings()}.refused")
         return None if data is None else data.decode()
 
     def on_file(self) -> bool:

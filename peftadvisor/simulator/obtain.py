@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,9 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
     found = _find(variant, regime)
     if found:
         return Simulated(found, point, accumulate, "on file")
+    found = _in_bf16(variant, regime)
+    if found:
+        return Simulated(found, point, accumulate, "on file, in bf16, which takes as much")
     found = variant.find_at(point)
     if found:
         return Simulated(found, point, accumulate, AT_FULL_DEPTH)
@@ -116,23 +120,30 @@ def _find(variant: Variant, regime: Regime) -> Recording | None:
     return next((recording for recording in found if recording), None)
 
 
+def _in_bf16(variant: Variant, regime: Regime) -> Recording | None:
+    """A run in fp16 by its recording in bf16: the same events and sizes, other units compute."""
+    if variant.training.dtype != "fp16" or variant.training.amp:
+        return None
+    training = dataclasses.replace(variant.training, dtype="bf16")
+    found = _find(dataclasses.replace(variant, training=training), regime)
+    return found and found.renamed("bfloat16", "float16")
+
+
 def _nearby(variant: Variant, point: Point) -> Simulated | None:
     """A recording with lengths rounded up, or of the flash kernel where cuDNN's is missing."""
     b, s, t = point
     rounded = (b, -(-s // ALIGNMENT) * ALIGNMENT, -(-t // ALIGNMENT) * ALIGNMENT)
     accumulate = variant.training.gradient_accumulation_steps > 1
     kernels: tuple[Kernels, ...] = (variant.kernels, "flash")
-    for kernel in kernels:
-        for there in (point, rounded):
-            other = dataclasses.replace(variant, kernels=kernel)
-            found = _find(other, regime_of(there, variant.model.config))
-            if found:
-                notes = [f"lengths rounded up to {rounded[1]}"] if there != point else []
-                if kernel != variant.kernels:
-                    notes.append(
-                        f"recorded with {kernel} attention, this GPU runs {variant.kernels}"
-                    )
-                return Simulated(found, there, accumulate, "on file", "; ".join(notes))
+    for kernel, there in product(kernels, (point, rounded)):
+        other = dataclasses.replace(variant, kernels=kernel)
+        regime = regime_of(there, variant.model.config)
+        found = _find(other, regime) or _in_bf16(other, regime)
+        if found:
+            notes = [f"lengths rounded up to {rounded[1]}"] if there != point else []
+            if kernel != variant.kernels:
+                notes.append(f"recorded with {kernel} attention, this GPU runs {variant.kernels}")
+            return Simulated(found, there, accumulate, "on file", "; ".join(notes))
     return None
 
 

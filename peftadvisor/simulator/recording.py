@@ -352,6 +352,11 @@ class Recording:
         ]
         return _Runs(use.ravel(), self.events.block[event], uses)
 
+    def renamed(self, dtype: str, other: str) -> Recording:
+        """The same with kernels of one dtype as those of another."""
+        names = tuple(name.replace(f".{dtype}", f".{other}") for name in self.kernels.names)
+        return replace(self, kernels=replace(self.kernels, names=names))
+
     def condensed(self) -> Recording:
         """The same with kernels that cost the same at every point told once."""
         kernels = self.kernels

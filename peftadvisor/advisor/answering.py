@@ -1,0 +1,70 @@
+"""Candidates that hold become choices: estimate, reasons, findings, and what is optimal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from peftadvisor.advisor.question import Choice, Question
+from peftadvisor.data.recommendations import load_recommendations
+from peftadvisor.methods import find_method
+from peftadvisor.methods.base import Method
+from peftadvisor.profiles import Estimate
+
+UNKNOWN = float("inf")
+
+
+def choice_of(question: Question, estimate: Estimate) -> Choice:
+    """An estimate with why it stands where it does."""
+    method = find_method(estimate.run.method.name)
+    return Choice(
+        estimate=estimate,
+        score_reasons=_why(method, estimate),
+        citations=_citations(method),
+    )
+
+
+def with_pareto(choices: Sequence[Choice]) -> list[Choice]:
+    """The same, with those marked that no other beats in one respect and equals in all others."""
+    aims = [_aims(choice.estimate) for choice in choices]
+    return [
+        dataclasses.replace(choice, pareto=not any(_dominates(other, mine) for other in aims))
+        for choice, mine in zip(choices, aims, strict=True)
+    ]
+
+
+def notes(question: Question) -> tuple[str, ...]:
+    """What the user should know of the answer as a whole."""
+    said = [
+        "ranking: recommendations of arXiv 2303.15647 first, then "
+        f"{'dollars' if question.by_cost else 'seconds'} per sample; no accuracy is predicted for "
+        "your task",
+    ]
+    counts = {place.count for place in question.places}
+    if any(question.effective_batch_size % count for count in counts):
+        said.append("the effective batch is no multiple of the number of GPUs: rounded down")
+    return tuple(said)
+
+
+def _aims(estimate: Estimate) -> tuple[float, ...]:
+    """Memory, time and money per sample, and evidence: less is better in each."""
+    cost, per_s = estimate.cost, estimate.time.samples_per_s
+    money = UNKNOWN if cost.usd_per_hour is None else cost.usd_per_hour / per_s
+    least = estimate.evidence.low
+    return estimate.memory.device_peak_bytes, 1 / per_s, money, -(least or 0.0)
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def _citations(method: Method) -> tuple[str, ...]:
+    known = load_recommendations()
+    return tuple(f"{rule} ({known[rule].confidence})" for rule in method.rules if rule in known)
+
+
+def _why(method: Method, estimate: Estimate) -> tuple[str, ...]:
+    training, known = estimate.run.training, load_recommendations()
+    fit = f"micro-batch {training.micro_batch_size} fits"
+    fit += " with gradient checkpointing" if training.gradient_checkpointing != "none" else ""
+    return (fit, *(known[rule].statement for rule in method.rules if rule in known))
