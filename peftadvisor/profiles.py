@@ -104,13 +104,21 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What published comparisons say about the method's quality; no evidence is an answer."""
+    """What published comparisons say about the method's quality; no evidence is an answer.
+
+    ``label`` is ``likely better``, ``on par or unresolved`` or ``likely worse`` than well-tuned
+    LoRA, ``insufficient``, ``none``, or ``reference`` for LoRA itself. ``low`` and ``high`` are the
+    80 % interval of the probability. ``independent_sources`` counts those of ``sources`` that are
+    not by the method's authors; ``reason`` says why there is no evidence, or what qualifies it.
+    """
 
     label: str = "none"
     probability_at_least_lora: float | None = None
     low: float | None = None
     high: float | None = None
     sources: tuple[str, ...] = ()
+    independent_sources: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
