@@ -32,6 +32,7 @@ class Question:
     methods: tuple[str, ...] | None
     top: int = 6
     sharding: Sharding = "ddp"
+    expandable_segments: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError on a number out of range or an empty choice of methods."""
@@ -53,6 +54,7 @@ class Question:
             "gpu": self.gpu.id,
             "gpus": self.gpus,
             "sharding": self.sharding,
+            "expandable_segments": self.expandable_segments,
             "training": asdict(self.training),
             "budget": asdict(self.budget),
             "effective_batch_size": self.effective_batch_size,

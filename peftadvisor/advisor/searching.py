@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from peftadvisor.advisor.estimating import variant_of, verdict, with_implied_quantization
 from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.question import Question
+from peftadvisor.cost_model.loading import loading
 from peftadvisor.cost_model.memory import least_device_bytes, oom_probability
 from peftadvisor.cost_model.sharding import shard
 from peftadvisor.cost_model.time import step_seconds
@@ -117,7 +118,8 @@ def _largest(
         )
         run = _run(question, method, training, checkpointing)
         simulated = obtain(variant_of(run), exact=False, progress=progress)
-        device_bytes = least_device_bytes(shard(simulated, run), question.gpu)
+        there = shard(simulated, run)
+        device_bytes = least_device_bytes(there, run, loading(there, run))
         candidate = Candidate(run, device_bytes, simulated)
         if _fits(candidate, question):
             return candidate
@@ -150,6 +152,7 @@ def _run(
             gpu=question.gpu,
             gpus=question.gpus,
             sharding=question.sharding,
+            expandable_segments=question.expandable_segments,
         )
     )
 
