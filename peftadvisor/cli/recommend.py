@@ -49,6 +49,7 @@ def command(fmt: str, out: str | None, **values: Any) -> None:
         gpu=gpu,
         gpus=values["gpus"],
         sharding=values["sharding"],
+        expandable_segments=values["expandable_segments"],
         training=inputs.training_spec(values, model),
         budget=inputs.budget(values),
         effective_batch_size=values["effective_batch_size"],
