@@ -84,6 +84,7 @@ def recommend(
     methods: tuple[str, ...] | None = None,
     top: int = 6,
     sharding: Sharding = "ddp",
+    expandable_segments: bool = False,
 ) -> Recommendation:
     """Say which methods fit, best first, with their settings, and what does not fit.
 
@@ -108,6 +109,7 @@ def recommend(
         effective_batch_size=effective_batch_size,
         methods=methods,
         top=top,
+        expandable_segments=expandable_segments,
     )
     return advisor.recommend(question)
 

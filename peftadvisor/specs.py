@@ -189,6 +189,8 @@ class RunSpec:
 
     ``sharding`` is how several cards divide the data parallel run: ``ddp`` nothing, ``zero-1``
     optimizer states, ``zero-2`` also gradients, ``zero-3`` and ``fsdp`` (full shard) also weights.
+    ``expandable_segments`` is that setting of PyTorch's allocator (``PYTORCH_ALLOC_CONF``): it
+    changes what is reserved, and nothing of what is recorded.
     """
 
     model: ModelSpec
@@ -197,6 +199,7 @@ class RunSpec:
     gpu: GpuSpec
     gpus: int = 1
     sharding: Sharding = "ddp"
+    expandable_segments: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError when the number of GPUs is not positive or the sharding is unknown."""
@@ -213,6 +216,7 @@ class RunSpec:
             "gpu": self.gpu.id,
             "gpus": self.gpus,
             "sharding": self.sharding,
+            "expandable_segments": self.expandable_segments,
         }
 
 

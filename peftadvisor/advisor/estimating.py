@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from peftadvisor.cost_model.memory import predict_memory
+from peftadvisor.advisor.asked import asked_about
+from peftadvisor.advisor.evidence import weigh
+from peftadvisor.cost_model.loading import cast_on_card, loading
+from peftadvisor.cost_model.memory import PredictedMemory, predict_loading, predict_memory
 from peftadvisor.cost_model.rates import device_rates
 from peftadvisor.cost_model.sharding import shard
 from peftadvisor.cost_model.time import COMMUNICATION, predict_flops, predict_time, step_seconds
+from peftadvisor.cuda.outside import context_bytes
 from peftadvisor.data.prices import cheapest_price, load_prices
 from peftadvisor.errors import UnknownNameError
 from peftadvisor.methods import find_method
-from peftadvisor.profiles import Cost, Estimate, Evidence, Memory, Provenance, StepTime
+from peftadvisor.profiles import Cost, Estimate, Memory, Provenance, StepTime
 from peftadvisor.simulator.library import Variant, attention_kernels
 from peftadvisor.simulator.obtain import Progress, Simulated, obtain
 from peftadvisor.simulator.recording import KernelUse
-from peftadvisor.specs import Budget, PriceSpec, RunSpec, Sharding, TrainingSpec, Verdict
+from peftadvisor.specs import Budget, Job, PriceSpec, RunSpec, Sharding, TrainingSpec, Verdict
 from peftadvisor.units import format_bytes
 
 LIKELY_OOM = 0.5
@@ -68,11 +72,14 @@ def implied_training(method: str, training: TrainingSpec) -> TrainingSpec:
 
 
 def from_simulated(
-    run: RunSpec, simulated: Simulated, budget: Budget, price_provider: str | None = None
+    run: RunSpec,
+    simulated: Simulated,
+    budget: Budget,
+    price_provider: str | None = None,
+    job: Job | None = None,
 ) -> Estimate:
     """The estimate that a recording, set to the run's batch and lengths, gives."""
-    there = shard(simulated, run)
-    predicted = predict_memory(there, run.gpu, run.training.loss, run.gpus)
+    predicted, of_loading = _needed(shard(simulated, run), run)
     memory, risk = predicted.memory, predicted.oom_probability
     uses = simulated.kernel_uses()
     time = predict_time(simulated, uses, run)
@@ -85,8 +92,8 @@ def from_simulated(
         cost=_cost(run, time, budget, price_provider),
         verdict=verdict(risk, budget.max_oom_risk),
         oom_probability=risk,
-        evidence=Evidence(),
-        reasons=_reasons(run, memory, _bound(run, time, uses), simulated),
+        evidence=weigh(run.method.name, asked_about(run.model, run.training, job)),
+        reasons=(*_reasons(run, memory, _bound(run, time, uses), simulated), *of_loading),
         provenance=Provenance(
             engine="simulate",
             versions=dict(simulated.versions),
@@ -101,6 +108,28 @@ def verdict(risk: float, accepted: float) -> Verdict:
     if risk <= accepted:
         return "fits"
     return "oom" if risk > LIKELY_OOM else "tight"
+
+
+def _needed(there: Simulated, run: RunSpec) -> tuple[PredictedMemory, tuple[str, ...]]:
+    """What training takes, or loading where that takes more, and what is to be said of loading."""
+    training = predict_memory(there, run)
+    trained, load = training.memory, loading(there, run)
+    if load and load.allocated_peak_bytes > trained.allocated_peak_bytes:
+        before = predict_loading(load, run)
+        if before.memory.device_peak_bytes > trained.device_peak_bytes:
+            return before, (
+                f"loading the weights takes the most ({load.during}); once they are there, "
+                f"training takes {format_bytes(trained.device_peak_bytes)}",
+            )
+    cast = cast_on_card(there, run)
+    usable = run.gpu.usable_bytes
+    full = context_bytes(run.gpu).typical + cast.allocated_peak_bytes if cast else 0
+    if trained.device_peak_bytes <= usable < full:
+        return training, (
+            f"load the weights in {run.training.dtype}: in fp32, to be cast on the card, they "
+            f"would take {format_bytes(full)} before training starts",
+        )
+    return training, ()
 
 
 def _cost(run: RunSpec, time: StepTime, budget: Budget, provider: str | None) -> Cost:

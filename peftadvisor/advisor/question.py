@@ -66,6 +66,7 @@ class Question:
     optimizers: tuple[Optimizer, ...] = ("adamw", "adamw-8bit", "paged-adamw-8bit")
     settings: tuple[tuple[str, Any], ...] = ()
     top: int = 6
+    expandable_segments: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError on a number out of range or an empty choice of methods or places."""
@@ -99,6 +100,7 @@ class Question:
         return {
             "model": self.model.id,
             "places": [place.to_dict() for place in self.places],
+            "expandable_segments": self.expandable_segments,
             "training": asdict(self.training),
             "budget": asdict(self.budget),
             "job": asdict(self.job),

@@ -17,6 +17,7 @@ from peftadvisor.advisor.places import Place
 from peftadvisor.advisor.question import Question
 from peftadvisor.advisor.space import Setting, computes_bf16, on_gpu
 from peftadvisor.cost_model.kernel_classes import Floats, Kernels, classified
+from peftadvisor.cost_model.loading import loading
 from peftadvisor.cost_model.memory import least_device_bytes, most_device_bytes
 from peftadvisor.cost_model.sharding import shard
 from peftadvisor.cost_model.time import step_seconds_at
@@ -100,6 +101,7 @@ def _run(question: Question, setting: Setting, place: Place, batches: tuple[int,
         gpu=place.gpu,
         gpus=place.count,
         sharding=place.sharding,
+        expandable_segments=question.expandable_segments,
     )
 
 
@@ -111,6 +113,7 @@ class _Stretch:
     micro: Integers
     per_step: Integers
     peaks: Integers
+    loading_bytes: int
     kernels: Kernels
 
 
@@ -128,7 +131,7 @@ def _at_places(
         for part in stretches:
             run = _run(question, setting, place, (int(part.micro[0]), int(part.per_step[0])))
             step_s = step_seconds_at(part.simulated, part.kernels, part.per_step, run)
-            held = least_device_bytes(part.peaks, place.gpu, place.count)
+            held = least_device_bytes(part.peaks, part.loading_bytes, place.gpu, place.count)
             yield from _candidates(setting, place, part, held, step_s)
 
 
@@ -146,11 +149,14 @@ def _stretch(
     _, s, t = simulated.point
     points = [(b, s, t) for b in batches]
     table = simulated.recording.kernel_table(points, simulated.units)
+    there = shard(simulated, run)
+    load = loading(there, run)
     return _Stretch(
         simulated,
         micro,
         per_gpu // micro,
-        _peaks(shard(simulated, run), points, per_gpu),
+        _peaks(there, points, per_gpu),
+        load.allocated_peak_bytes if load else 0,
         classified(table),
     )
 

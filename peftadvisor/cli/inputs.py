@@ -129,6 +129,7 @@ def run_spec(values: Values) -> RunSpec:
         gpu=gpu,
         gpus=values["gpus"],
         sharding=values["sharding"],
+        expandable_segments=values["expandable_segments"],
     )
 
 

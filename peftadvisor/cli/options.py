@@ -124,6 +124,11 @@ what = _bundle(
         help="What several GPUs divide: nothing (ddp), optimizer states (zero-1), also gradients "
         "(zero-2), also weights (zero-3, fsdp).",
     ),
+    click.option(
+        "--expandable-segments",
+        is_flag=True,
+        help="Does PyTorch's allocator have expandable_segments:True (PYTORCH_ALLOC_CONF)?",
+    ),
 )
 
 training = _bundle(

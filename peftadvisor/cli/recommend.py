@@ -48,6 +48,7 @@ def command(fmt: str, out: str | None, **values: Any) -> None:
     question = Question(
         model=model,
         places=places.named(gpu, values["gpus"], values["sharding"]),
+        expandable_segments=values["expandable_segments"],
         training=inputs.training_spec(values, model),
         budget=inputs.budget(values),
         effective_batch_size=values["effective_batch_size"],

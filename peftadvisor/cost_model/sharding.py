@@ -30,6 +30,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from peftadvisor.cost_model.loaded import loaded
 from peftadvisor.cost_model.unlayered import gather_at_once, hold_inputs_at_once, layers_of
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.simulator.editing import Draft, Place, walks
@@ -43,8 +44,6 @@ WHOLE: frozenset[Sharding] = frozenset({"zero-3", "fsdp"})
 REDUCED: frozenset[Sharding] = frozenset({"zero-2", *WHOLE})
 """Gradients are divided."""
 _MICRO_BATCHES = (Segment.STEP_1, Segment.STEP_2, Segment.ACCUMULATE)
-_NF4_CODE_BYTES = 64
-"""The 16 fp32 values of NF4, in the buffers of each quantized weight, behind its scales."""
 
 
 def shard(simulated: Simulated, run: RunSpec) -> Simulated:
@@ -116,15 +115,8 @@ def _deaths(recording: Recording) -> Integers:
 
 def _weights(recording: Recording) -> Integers:
     """Storages of parameters: what is loaded, but the constants of quantized weights."""
-    events, storages = recording.events, recording.storages
-    loaded = events.ref[(events.segment == Segment.LOAD) & (events.kind == Event.ALLOC)]
-    loaded = loaded[np.isin(storages.owner[loaded], (Owner.WEIGHT, Owner.ADAPTER))]
-    sizes = recording.values((1, 1, 1), recording.facts["units"])[storages.formula[loaded]]
-    block = storages.birth_block[loaded]
-    buffer = np.zeros(len(loaded), dtype=bool)
-    for code in np.flatnonzero(sizes == _NF4_CODE_BYTES):
-        buffer |= (np.arange(len(loaded)) >= code - 1) & (block == block[code])
-    return np.asarray(loaded[~buffer], dtype=np.int64)
+    held = loaded(recording)
+    return held.rows[~held.constant]
 
 
 def _gradients(recording: Recording) -> Integers:

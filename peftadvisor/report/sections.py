@@ -64,6 +64,7 @@ def settings_line(estimate: Estimate) -> Text:
         "no checkpointing" if recompute == "none" else f"checkpointing ({recompute})",
         training.attention,
         "padded" if training.padded else "packed",
+        *(["expandable segments"] if estimate.run.expandable_segments else []),
     ]
     return Text(plain(", ".join(parts)), style="dim")
 

@@ -60,13 +60,15 @@ def test_defaults(stub: Stub) -> None:
     assert stub.asked.training == TrainingSpec()
     assert stub.asked.method.settings == ()
     assert (stub.asked.gpus, stub.asked.sharding) == (1, "ddp")
+    assert stub.asked.expandable_segments is False
     assert stub.budget == Budget()
 
 
 def test_every_option_of_estimate_reaches_the_run(stub: Stub) -> None:
     options = (
-        "--gpus 2 --sharding fsdp --gpu-memory 24GiB --batch-size 8 --grad-accum 4 "
-        "--seq-len 1024 --target-len 64 --padded --dtype fp16 --amp --attention eager "
+        "--gpus 2 --sharding fsdp --expandable-segments --gpu-memory 24GiB "
+        "--batch-size 8 --grad-accum 4 --seq-len 1024 --target-len 64 "
+        "--padded --dtype fp16 --amp --attention eager "
         "--quantization nf4 --optimizer adafactor --gradient-checkpointing reentrant --rank 32 "
         "--alpha 64 --dropout 0.1 --target-modules q,v --tokens 1.5M --max-risk 0.1"
     )
@@ -88,7 +90,7 @@ def test_every_option_of_estimate_reaches_the_run(stub: Stub) -> None:
     expected = {"rank": 32, "alpha": 64, "dropout": 0.1, "target_modules": ("q", "v")}
     assert dict(run.method.settings) == expected
     assert type(dict(run.method.settings)["alpha"]) is int
-    assert (run.gpus, run.sharding) == (2, "fsdp")
+    assert (run.gpus, run.sharding, run.expandable_segments) == (2, "fsdp", True)
     assert run.gpu.usable_bytes == 24 * GIB
     assert stub.budget == Budget(total_tokens=1_500_000, max_oom_risk=0.1)
     hash(run)
@@ -126,7 +128,7 @@ def test_a_short_model_gets_a_short_sequence(stub: Stub, tmp_path: Path) -> None
 def test_recommend_asks_the_question(stub: Stub) -> None:
     options = (
         "--methods lora,full --tokens 10M --max-hours 5 --max-usd 20 --seq-len 256 "
-        "--gpus 4 --sharding zero-2"
+        "--gpus 4 --sharding zero-2 --expandable-segments"
     )
     command = ("recommend", "--model", "t5-small", "--gpu", "a100-40g", *options.split())
     assert main(command) == 0
@@ -134,6 +136,7 @@ def test_recommend_asks_the_question(stub: Stub) -> None:
     assert question.methods == ("lora", "full")
     assert question.effective_batch_size == 16
     assert (question.gpus, question.sharding) == (4, "zero-2")
+    assert question.expandable_segments is True
     assert question.training == TrainingSpec(seq_len=256)
     assert question.budget == Budget(total_tokens=10**7, max_hours=5.0, max_usd=20.0)
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peftadvisor.advisor import estimate
+from peftadvisor.advisor.estimating import variant_of
 from peftadvisor.cost_model.memory import oom_probability, predict_memory
 from peftadvisor.cost_model.uncertainty import (
     WIDTH,
@@ -22,10 +24,14 @@ from peftadvisor.cost_model.uncertainty import (
 )
 from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.memory_errors import Kind, MemoryMiss, memory_misses
+from peftadvisor.data.models import find_model
+from peftadvisor.simulator.regimes import regime_of
 from peftadvisor.simulator.trace import Owner, Phase
+from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
 from peftadvisor.units import GIB
 
 L40S = find_gpu("l40s")
+REGIME = regime_of((4, 512, 128), {})
 
 
 def miss(source: str, ratio: float) -> MemoryMiss:
@@ -108,17 +114,81 @@ ORDER = (*range(1, SMALL + 1), *range(-SMALL, 0), *range(SMALL + 1, SMALL + LARG
 REUSE = Fake((*[GIB] * SMALL, *[3 * GIB] * LARGE), ORDER)
 
 
+def on_card(gib: int, **changes: Any) -> RunSpec:
+    """Some run on an L40S with so much memory."""
+    return RunSpec(
+        model=find_model("t5-small"),
+        method=MethodSpec(name="lora"),
+        training=TrainingSpec(),
+        gpu=replace(L40S, usable_bytes=gib * GIB),
+        **changes,
+    )
+
+
 def test_a_full_card_gives_back_what_is_cached() -> None:
     """25 GiB are reserved on a large card; on one of 20 GiB the first ten are given back."""
     run: Any = REUSE
-    large = predict_memory(run, L40S).memory
+    large = predict_memory(run, on_card(48)).memory
     assert large.reserved_peak_bytes // GIB == 25
-    small = predict_memory(run, replace(L40S, usable_bytes=20 * GIB))
+    small = predict_memory(run, on_card(20))
     assert small.memory.device_peak_bytes <= 20 * GIB
     assert small.memory.allocated_peak_bytes == large.allocated_peak_bytes
     assert small.oom_probability < 0.5
     parts = small.memory.breakdown
     assert parts.total_bytes == small.memory.device_peak_bytes
-    tiny = predict_memory(run, replace(L40S, usable_bytes=15 * GIB))
+    tiny = predict_memory(run, on_card(15))
     assert tiny.oom_probability > 0.5
     assert tiny.memory.device_peak_bytes > 15 * GIB
+
+
+def test_expandable_segments_reserve_what_is_needed() -> None:
+    """One range: 10 GiB, both workspaces behind it, then what does not fit the freed 10 GiB.
+
+    Three pieces of 3 GiB fit there, two more follow: 16 GiB and 2 · 8,519,680 B, in 20 MiB pages.
+    Plain segments of 1 GiB hold no piece of 3, so that those 15 GiB come on top.
+    """
+    run: Any = REUSE
+    plain = predict_memory(run, on_card(48)).memory
+    ranges = predict_memory(run, on_card(48, expandable_segments=True)).memory
+    assert ranges.reserved_peak_bytes == 821 * 20 * 2**20
+    assert plain.reserved_peak_bytes == 25 * GIB + 2 * 10 * 2**20
+    assert ranges.allocated_peak_bytes == plain.allocated_peak_bytes
+    assert ranges.breakdown.total_bytes == ranges.device_peak_bytes
+
+
+# 10 GiB come and go, 1 GiB stays in their place, 9.5 GiB do not fit the rest.
+SLIVER = Fake((10 * GIB, GIB, 19 * GIB // 2), (1, -1, 2, 3))
+
+
+def test_expandable_segments_move_the_boundary() -> None:
+    """A segment that is used in part cannot be given back: 19.5 GiB, where 10.5 would do."""
+    run: Any = SLIVER
+    plain = predict_memory(run, on_card(15))
+    ranges = predict_memory(run, on_card(15, expandable_segments=True))
+    assert plain.memory.device_peak_bytes > 15 * GIB
+    assert plain.oom_probability > 0.5
+    assert ranges.memory.device_peak_bytes <= 15 * GIB
+    assert ranges.oom_probability < 0.02
+    none = predict_memory(run, on_card(10, expandable_segments=True))
+    assert none.oom_probability > 0.5
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("model", ["t5-large", "meta-llama/Llama-3.2-3B"])
+def test_expandable_segments_of_bundled_runs(model: str, method: str) -> None:
+    """Between what is allocated and what plain segments reserve, and nothing else is different."""
+    run = RunSpec(
+        model=find_model(model),
+        method=MethodSpec(name=method),
+        training=TrainingSpec(micro_batch_size=4),
+        gpu=find_gpu("a100-80g"),
+    )
+    plain = estimate(run, budget=Budget())
+    ranges = estimate(replace(run, expandable_segments=True), budget=Budget())
+    assert ranges.memory.allocated_peak_bytes == plain.memory.allocated_peak_bytes
+    assert plain.memory.allocated_peak_bytes <= ranges.memory.reserved_peak_bytes
+    assert ranges.memory.reserved_peak_bytes <= plain.memory.reserved_peak_bytes
+    assert ranges.oom_probability <= plain.oom_probability
+    assert (ranges.flops, ranges.time) == (plain.flops, plain.time)
+    assert ranges.to_dict()["run"]["expandable_segments"] is True
+    assert variant_of(ranges.run).member(REGIME) == variant_of(run).member(REGIME)
