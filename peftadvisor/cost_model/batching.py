@@ -11,7 +11,7 @@ at most l tokens long, N rows make an epoch of T tokens, L is the length that ro
 
 An epoch draws without replacement, which is the same to within b/N. Every sequence is in some
 batch: the longest batch of an epoch holds the longest sequence, and memory must suffice for it,
-while time goes with the mean. Ranges that several GPUs wait for are those of b times as many rows.
+while time goes with the mean. GPUs that wait for each other wait for the longest row of all.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class _Started:
         taken = min(most, self._rows[room])
         self._rows[room] -= taken
         if not self._rows[room]:
-            self._rooms.remove(room)
+            del self._rooms[bisect_left(self._rooms, room)]
         return taken
 
     def add(self, room: int, rows: int) -> None:

@@ -202,10 +202,11 @@ def _summary(lengths: Histogram) -> dict[str, Any]:
 
 
 def _ranges(low: int, high: int, most: int) -> tuple[int, int, int]:
-    """Width, number of the first and how many ranges from 1 on hold ``low`` to ``high``."""
-    for width in (factor * 10**power for power in count() for factor in (1, 2, 5)):
-        first = max(low - 1, 0) // width
-        ranges = max(1, -(-high // width) - first)
-        if ranges <= most:
-            return width, first, ranges
-    raise AssertionError("some width is wide enough")
+    """Width, number of the first and how many ranges, counted from 1, hold ``low`` to ``high``."""
+    widths = (factor * 10**power for power in count() for factor in (1, 2, 5))
+    tried = ((width, max(low - 1, 0) // width, -(-high // width)) for width in widths)
+    return next(
+        (width, first, max(1, end - first))
+        for width, first, end in tried
+        if max(1, end - first) <= most
+    )

@@ -46,13 +46,22 @@ def template_source(folder: Path, config: Mapping[str, Any]) -> str | None:
 
     In a file of its own, or in ``tokenizer_config.json``: as a text, or as several with names, of
     which the default counts.
+
+    Raises:
+        UsageError: the file cannot be read.
     """
     file = folder / _FILE
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise UsageError(
+                f"{one_line(str(file))} is no readable text; mend it, or take it out"
+            ) from None
     kept = config.get("chat_template")
     if isinstance(kept, list):
-        kept = {entry.get("name"): entry.get("template") for entry in kept}.get("default")
+        named = [entry for entry in kept if isinstance(entry, dict)]
+        kept = {entry.get("name"): entry.get("template") for entry in named}.get("default")
     return kept if isinstance(kept, str) else None
 
 

@@ -333,6 +333,12 @@ def test_bad_templates(template: str, complaint: str, read: Read, tokenizer: Pat
         read({"messages": [user("a")]})
 
 
+def test_a_template_file_that_is_no_text(read: Read, tokenizer: Path) -> None:
+    (tokenizer / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="chat_template.jinja is no readable text; mend it"):
+        read({"messages": [user("a")]})
+
+
 def test_without_the_libraries(
     read: Read, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
