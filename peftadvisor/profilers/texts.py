@@ -5,7 +5,6 @@ Read line by line, and no further than the batches that are needed.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,13 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from peftadvisor.data.jsonl import Row, read_objects, text_of
 from peftadvisor.errors import UsageError
 from peftadvisor.simulator.batches import Batch, choose_class
 from peftadvisor.simulator.depth import completed
 from peftadvisor.specs import ModelSpec, TrainingSpec
 
-MAX_LINE_BYTES = 4 * 1024**2
-"""Of one line: a longer one is no text to train on, or no JSONL at all."""
 MAX_BATCHES = 256
 """Kept at most; a longer run goes through them again."""
 IGNORED = -100
@@ -111,28 +109,6 @@ def longest(batches: tuple[TextBatch, ...]) -> TextBatch:
     return max(batches, key=lambda batch: batch.seq_len + batch.target_len)
 
 
-def read_lines(file: TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers from 1 and objects of a JSONL file; blank lines are passed over.
-
-    Raises:
-        UsageError: no such file, or a line that is too long, no UTF-8 text or no JSON object.
-    """
-    path = Path(file.path)
-    try:
-        if not path.is_file():
-            what = "is not a regular file" if path.exists() else "does not exist"
-            raise UsageError(f"--data {path} {what}; it takes a JSONL file")
-        with path.open("rb") as lines:
-            number = 0
-            while line := lines.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if line.strip():
-                    yield number, _object(line, f"{path}, line {number}")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "bad path"
-        raise UsageError(f"--data {path} cannot be read ({reason}); name another file") from None
-
-
 def load_tokenizer(path: str) -> Any:
     """The tokenizer of a local folder or ``tokenizer.json``, without the network or its own code.
 
@@ -176,7 +152,7 @@ class _Tokens:
 
     def padded(self) -> Iterator[tuple[Ids, Ids | None]]:
         """One row for each text."""
-        for number, row in read_lines(self.file):
+        for number, row in read_objects(self.file.path, "--data"):
             ids = self._ids(row, number, self.file.text_field, self.training.seq_len)
             target = None
             if self.pairs:
@@ -196,16 +172,11 @@ class _Tokens:
                 yield rest[:seq_len], None
                 rest = rest[seq_len:]
 
-    def _ids(self, row: dict[str, Any], number: int, key: str, most: int) -> Ids:
+    def _ids(self, row: Row, number: int, key: str, most: int) -> Ids:
         where = f"{self.file.path}, line {number}"
-        if key not in row:
-            there = ", ".join(list(row)[:8]) or "none"
-            raise UsageError(f"{where} has no key '{key}'; its keys: {there}")
-        if not isinstance(row[key], str):
-            value = json.dumps(row[key])[:40]
-            raise UsageError(f"{where}: '{key}' is {value}, not a text; name another key")
+        text = text_of(row, key, where)
         try:
-            ids: Ids = self.tokenizer(row[key], truncation=True, max_length=most)["input_ids"]
+            ids: Ids = self.tokenizer(text, truncation=True, max_length=most)["input_ids"]
         except Exception as error:  # half of a surrogate pair, or whatever its code dislikes
             raise UsageError(f"{where}: '{key}' cannot be made tokens; mend the text") from error
         if not ids:
@@ -266,19 +237,3 @@ def _too_few(file: TextFile, training: TrainingSpec, tokens: _Tokens) -> str:
         f"--data {file.path} gives too few tokens ({tokens.tokens}) for a packed micro-batch of "
         f"{b} × {training.seq_len}; add lines, lower --seq-len, or use --padded"
     )
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    if len(line) > MAX_LINE_BYTES:
-        size = MAX_LINE_BYTES // 1024**2
-        raise UsageError(f"{where} is longer than {size} MiB; give one JSON object per line")
-    try:
-        found = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise UsageError(f"{where} is not UTF-8 text; give one JSON object per line") from None
-    except (ValueError, RecursionError) as error:
-        why = getattr(error, "msg", "numbers or nesting beyond any text")
-        raise UsageError(f"{where} is not JSON ({why}); give one object per line") from None
-    if not isinstance(found, dict):
-        raise UsageError(f'{where} holds no JSON object; write it like {{"text": "…"}}')
-    return found

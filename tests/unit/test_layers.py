@@ -45,6 +45,8 @@ HOMES = {
     "sklearn": {"cost_model"},
     "plotly": {"report"},
     "rich": {"report", "cli"},
+    "tokenizers": {"integrations"},
+    "jinja2": {"integrations"},
     "click": {"cli"},
 }
 NEVER = {"pandas", "requests", "scipy", "setuptools", "pkg_resources"}

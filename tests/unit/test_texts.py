@@ -16,12 +16,12 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
+from peftadvisor.data.jsonl import MAX_LINE_BYTES  # noqa: E402
 from peftadvisor.errors import UsageError  # noqa: E402
 from peftadvisor.profilers.conformance import MODELS  # noqa: E402
 from peftadvisor.profilers.texts import (  # noqa: E402
     IGNORED,
     MAX_BATCHES,
-    MAX_LINE_BYTES,
     TextFile,
     longest,
     read_batches,
