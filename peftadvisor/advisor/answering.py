@@ -5,6 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from peftadvisor.advisor.advised import Advised, Finding
+from peftadvisor.advisor.asked import asked_about
+from peftadvisor.advisor.conflicts import conflicts
+from peftadvisor.advisor.findings import findings
+from peftadvisor.advisor.hyperparameters import method_settings, training_settings
+from peftadvisor.advisor.learning_rates import rate_of
 from peftadvisor.advisor.question import Choice, Question
 from peftadvisor.data.recommendations import load_recommendations
 from peftadvisor.methods import find_method
@@ -17,11 +23,60 @@ UNKNOWN = float("inf")
 def choice_of(question: Question, estimate: Estimate) -> Choice:
     """An estimate with why it stands where it does."""
     method = find_method(estimate.run.method.name)
+    advised = _advised(question, method, estimate)
     return Choice(
         estimate=estimate,
         score_reasons=_why(method, estimate),
         citations=_citations(method),
+        advised=advised,
+        findings=_findings(question, method, estimate, rate_of(advised)),
     )
+
+
+def _advised(question: Question, method: Method, estimate: Estimate) -> tuple[Advised, ...]:
+    """The method's own hyperparameters as they are run, and those of the training."""
+    settings = method.settings(estimate.run.method)
+    own = [a for a in method_settings(method, question.model, question.job) if a.name in settings]
+    training = training_settings(
+        method,
+        question.model,
+        question.job,
+        effective_batch_size=question.effective_batch_size,
+        trained_rank=_whole(settings.get("rank")),
+        alpha=settings.get("alpha"),
+    )
+    ran = estimate.run.training
+    kept = [a for a in training if a.name not in _RUN or a.value == getattr(ran, _RUN[a.name])]
+    return (*(a for a in own if settings[a.name] == a.value), *kept)
+
+
+_RUN = {"optimizer": "optimizer", "max_grad_norm": "max_grad_norm"}
+"""Advice that the estimate must have been made with."""
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _findings(
+    question: Question, method: Method, estimate: Estimate, learning_rate: float | None
+) -> tuple[Finding, ...]:
+    """What is published of the method for such a run, and where the settings conflict."""
+    run = estimate.run
+    asked = asked_about(run.model, run.training, question.job)
+    training = dataclasses.replace(
+        run.training,
+        gradient_accumulation_steps=run.training.gradient_accumulation_steps * run.gpus,
+    )
+    clashes = conflicts(
+        method,
+        dict(run.method.settings),
+        learning_rate=learning_rate,
+        job=question.job,
+        model=run.model,
+        training=training,
+    )
+    return (*findings(method.name, asked), *clashes)
 
 
 def with_pareto(choices: Sequence[Choice]) -> list[Choice]:

@@ -102,7 +102,8 @@ def _answer(question: Question, found: Search) -> _Answer:
 def verified(question: Question, candidate: Candidate) -> Estimate | None:
     """The candidate's estimate, if it stays within every limit."""
     run, budget = candidate.run(question), question.budget
-    estimate = from_simulated(run, obtain(variant_of(run), exact=False), budget)
+    simulated = obtain(variant_of(run), exact=False)
+    estimate = from_simulated(run, simulated, budget, job=question.job)
     most = budget.max_memory_bytes or run.gpu.usable_bytes
     inside = estimate.verdict == "fits" and estimate.memory.device_peak_bytes <= most
     within = (

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from peftadvisor.advisor.estimating import implied_training
+from peftadvisor.advisor.hyperparameters import method_settings
 from peftadvisor.advisor.question import Question
 from peftadvisor.methods.base import Method
 from peftadvisor.simulator.library import Variant
 from peftadvisor.specs import GpuSpec, MethodSpec, Optimizer, TrainingSpec
 
 LEAST_RANK = 4
+SIZES = ("rank", "alpha", "dropout", "virtual_tokens", "reduction")
+"""Advised settings that are followed; where a method is placed is the method's own."""
 BF16_FROM = (8, 0)
 """The compute capability from which NVIDIA's cards compute in bf16."""
 
@@ -63,15 +67,24 @@ def _specs(question: Question, method: Method) -> Iterator[tuple[MethodSpec, Opt
     """The advised size, then with smaller optimizer states, then smaller sizes."""
     known = method.defaults
     fixed = {name: value for name, value in question.settings if name in known}
-    spec = MethodSpec(name=method.name).with_settings(**fixed)
+    advised = {a.name: a.value for a in method_settings(method, question.model, question.job)}
+    sizes = {name: advised[name] for name in SIZES if name in advised}
+    spec = _spec(method, {**sizes, **fixed})
     first, *others = question.optimizers
     yield spec, first
     for optimizer in others:
         yield spec, optimizer
-    rank = {**known, **fixed}.get("rank")
+    rank = {**known, **sizes, **fixed}.get("rank")
     while isinstance(rank, int) and "rank" not in fixed and rank // 2 >= LEAST_RANK:
         rank //= 2
-        yield spec.with_settings(rank=rank), first
+        yield _spec(method, {**sizes, **fixed, "rank": rank}), first
+    yield _spec(method, fixed), first  # as it comes, where no other size is recorded
+
+
+def _spec(method: Method, settings: Mapping[str, Any]) -> MethodSpec:
+    """The method with what differs from its defaults."""
+    changed = {name: v for name, v in settings.items() if v != method.defaults[name]}
+    return MethodSpec(name=method.name).with_settings(**changed)
 
 
 def _on_file(question: Question, setting: Setting) -> bool:
