@@ -89,7 +89,7 @@ def from_simulated(
         memory=memory,
         flops=predict_flops(uses, run.training),
         time=time,
-        cost=_cost(run, time, budget, price_provider),
+        cost=_cost(run, time, samples_of(run, budget, job), price_provider),
         verdict=verdict(risk, budget.max_oom_risk),
         oom_probability=risk,
         evidence=weigh(run.method.name, asked_about(run.model, run.training, job)),
@@ -132,11 +132,26 @@ def _needed(there: Simulated, run: RunSpec) -> tuple[PredictedMemory, tuple[str,
     return training, ()
 
 
-def _cost(run: RunSpec, time: StepTime, budget: Budget, provider: str | None) -> Cost:
+def samples_of(run: RunSpec, budget: Budget, job: Job | None = None) -> float | None:
+    """Samples of the whole job, by its steps, its epochs (one if not said) or its tokens.
+
+    None where its size is not known.
+    """
+    training = run.training
+    if job is not None and job.steps is not None:
+        batch = training.micro_batch_size * training.gradient_accumulation_steps * run.gpus
+        return float(job.steps * batch)
+    if job is not None and job.examples is not None:
+        return job.examples * (job.epochs or 1.0)
+    if budget.total_tokens is None:
+        return None
+    target = training.target_len if run.model.config.get("is_encoder_decoder") else 0
+    return budget.total_tokens / (training.seq_len + target)
+
+
+def _cost(run: RunSpec, time: StepTime, samples: float | None, provider: str | None) -> Cost:
     price = _price(run, provider)
-    hours = None
-    if budget.total_tokens is not None and time.tokens_per_s:
-        hours = budget.total_tokens / time.tokens_per_s / 3600
+    hours = None if samples is None else samples / time.samples_per_s / 3600
     if price is None or price.usd_per_gpu_hour is None:
         return Cost(hours_total=hours)
     hourly = price.usd_per_gpu_hour * run.gpus

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from peftadvisor.advisor.advised import Advised, Finding
 from peftadvisor.advisor.places import Place
+from peftadvisor.data.lengths import Lengths
 from peftadvisor.errors import UsageError
 from peftadvisor.methods.base import Method
 from peftadvisor.profiles import SCHEMA_VERSION, Estimate
@@ -51,7 +52,8 @@ class Question:
     samples, and among ``checkpointing`` and ``optimizers``. ``settings`` are hyperparameters that
     the user fixed; those that a method does not have are passed over. The best ``top`` methods
     that fit are worked out in full, or every one of ``methods`` where they are named. None stands
-    for those in common use, ``ALL`` for all there are.
+    for those in common use, ``ALL`` for all there are. ``lengths`` are those of the user's data:
+    memory is for the longest batch, as ``training`` has it, time for a mean one.
     """
 
     model: ModelSpec
@@ -67,6 +69,7 @@ class Question:
     settings: tuple[tuple[str, Any], ...] = ()
     top: int = 6
     expandable_segments: bool = False
+    lengths: Lengths | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError on a number out of range or an empty choice of methods or places."""
@@ -77,18 +80,6 @@ class Question:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if self.methods is not None and not self.methods:
             raise UsageError("methods is empty; name at least one, or leave it out")
-
-    @property
-    def samples(self) -> float | None:
-        """Of the whole job; None where its size is not known."""
-        tokens = self.budget.total_tokens
-        return None if tokens is None else tokens / self.tokens_per_sample
-
-    @property
-    def tokens_per_sample(self) -> int:
-        """As a sample is run."""
-        target = self.training.target_len if self.model.config.get("is_encoder_decoder") else 0
-        return self.training.seq_len + target
 
     @property
     def by_cost(self) -> bool:
@@ -105,6 +96,9 @@ class Question:
             "budget": asdict(self.budget),
             "job": asdict(self.job),
             "needs": asdict(self.needs),
+            "settings": dict(self.settings),
+            "checkpointing": list(self.checkpointing),
+            "optimizers": list(self.optimizers),
             "effective_batch_size": self.effective_batch_size,
             "methods": None if self.methods is None else list(self.methods),
             "top": self.top,

@@ -10,17 +10,16 @@ from __future__ import annotations
 import dataclasses
 
 from peftadvisor.advisor.answering import choice_of, notes, with_pareto
-from peftadvisor.advisor.estimating import from_simulated, variant_of
 from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.picking import picks
 from peftadvisor.advisor.question import ALL, Choice, Question, Recommendation
 from peftadvisor.advisor.ranking import tier
 from peftadvisor.advisor.refusing import rejected, ways_out
 from peftadvisor.advisor.searching import Search, preference, search
+from peftadvisor.advisor.verifying import first_that_holds
 from peftadvisor.advisor.weighing import Candidate
 from peftadvisor.methods import COMMON, find_method, method_names
-from peftadvisor.profiles import Estimate
-from peftadvisor.simulator.obtain import Progress, obtain
+from peftadvisor.simulator.obtain import Progress
 
 Key = tuple[float, ...]
 
@@ -87,28 +86,8 @@ def _key(question: Question, candidate: Candidate) -> Key:
 
 def _answer(question: Question, found: Search) -> _Answer:
     """The first candidate that fits when its allocations are replayed, else none."""
-    failed: dict[tuple[int, int], int] = {}
-    for candidate in found.fitting:
-        where = id(candidate.setting), id(candidate.place)
-        if candidate.device_bytes >= failed.get(where, candidate.device_bytes + 1):
-            continue
-        estimate = verified(question, candidate)
-        if estimate:
-            return _Answer(found, _key(question, candidate), choice_of(question, estimate))
-        failed[where] = candidate.device_bytes
-    return _Answer(found)
-
-
-def verified(question: Question, candidate: Candidate) -> Estimate | None:
-    """The candidate's estimate, if it stays within every limit."""
-    run, budget = candidate.run(question), question.budget
-    simulated = obtain(variant_of(run), exact=False)
-    estimate = from_simulated(run, simulated, budget, job=question.job)
-    most = budget.max_memory_bytes or run.gpu.usable_bytes
-    inside = estimate.verdict == "fits" and estimate.memory.device_peak_bytes <= most
-    within = (
-        (estimate.cost.hours_total, budget.max_hours),
-        (estimate.cost.usd_total, budget.max_usd),
-    )
-    inside &= all(most is None or (took is not None and took <= most) for took, most in within)
-    return estimate if inside else None
+    held = first_that_holds(question, found.fitting)
+    if held is None:
+        return _Answer(found)
+    candidate, estimate = held
+    return _Answer(found, _key(question, candidate), choice_of(question, estimate))

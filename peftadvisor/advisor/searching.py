@@ -8,6 +8,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal
 
+from peftadvisor.advisor.estimating import samples_of
 from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.places import Place
 from peftadvisor.advisor.question import Question
@@ -75,7 +76,7 @@ def _memory(question: Question, candidate: Candidate) -> float:
 
 def hours(question: Question, candidate: Candidate) -> float | None:
     """Of the whole job; None where its size is not known."""
-    samples = question.samples
+    samples = samples_of(candidate.run(question), question.budget, question.job)
     return None if samples is None else samples / candidate.samples_per_s / 3600
 
 
@@ -85,17 +86,24 @@ def usd(question: Question, candidate: Candidate) -> float | None:
     return None if took is None or hourly is None else took * hourly
 
 
-def _share(spent: float | None, allowed: float | None) -> float:
+def _share(
+    spent_by: Callable[[Question, Candidate], float | None],
+    question: Question,
+    candidate: Candidate,
+    allowed: float | None,
+) -> float:
+    """What is spent over what is allowed; infinite where it is limited and not known."""
     if allowed is None:
         return 0.0
+    spent = spent_by(question, candidate)
     return float("inf") if spent is None else spent / allowed
 
 
 _NEEDED: Mapping[Limit, Callable[[Question, Candidate], float]] = {
     "memory": _memory,
-    "hours": lambda q, c: _share(hours(q, c), q.budget.max_hours),
-    "usd": lambda q, c: _share(usd(q, c), q.budget.max_usd),
-    "stored": lambda q, c: _share(c.stored_bytes, q.needs.max_stored_bytes),
+    "hours": lambda q, c: _share(hours, q, c, q.budget.max_hours),
+    "usd": lambda q, c: _share(usd, q, c, q.budget.max_usd),
+    "stored": lambda q, c: _share(lambda _, c: c.stored_bytes, q, c, q.needs.max_stored_bytes),
 }
 
 

@@ -16,6 +16,7 @@ from peftadvisor.advisor.estimating import variant_of
 from peftadvisor.advisor.places import Place
 from peftadvisor.advisor.question import Question
 from peftadvisor.advisor.space import Setting, computes_bf16, on_gpu
+from peftadvisor.cost_model.batching import expected_longest
 from peftadvisor.cost_model.kernel_classes import Floats, Kernels, classified
 from peftadvisor.cost_model.loading import loading
 from peftadvisor.cost_model.memory import least_device_bytes, most_device_bytes
@@ -26,6 +27,7 @@ from peftadvisor.simulator.library import attention_kernels
 from peftadvisor.simulator.obtain import Progress, Simulated, obtain
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recording import Integers
+from peftadvisor.simulator.regimes import ALIGNMENT
 from peftadvisor.specs import RunSpec
 
 
@@ -148,7 +150,7 @@ def _stretch(
     simulated = obtain(variant_of(run), exact=False, progress=progress)
     _, s, t = simulated.point
     points = [(b, s, t) for b in batches]
-    table = simulated.recording.kernel_table(points, simulated.units)
+    table = simulated.recording.kernel_table(_timed(question, points), simulated.units)
     there = shard(simulated, run)
     load = loading(there, run)
     return _Stretch(
@@ -159,6 +161,19 @@ def _stretch(
         load.allocated_peak_bytes if load else 0,
         classified(table),
     )
+
+
+def _timed(question: Question, points: Sequence[Point]) -> list[Point]:
+    """Points at which time is taken: batches of mean length, where the user's data are known."""
+    return [(b, typical_length(question, b, s), t) for b, s, t in points]
+
+
+def typical_length(question: Question, micro_batch_size: int, longest: int) -> int:
+    """Tokens of a mean batch, whose padding is its longest sample's; aligned as recordings are."""
+    if question.lengths is None or not question.training.padded:
+        return longest
+    mean = expected_longest(question.lengths.rows, micro_batch_size)
+    return min(longest, -(-int(mean) // ALIGNMENT) * ALIGNMENT)
 
 
 def _peaks(there: Simulated, points: Sequence[Point], per_gpu: int) -> Integers:

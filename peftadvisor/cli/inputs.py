@@ -141,21 +141,8 @@ def implied(method: MethodSpec, values: Values) -> dict[str, Any]:
 
 
 def budget(values: Values) -> Budget:
-    """What the user can spend.
-
-    Raises:
-        UsageError: a limit on the whole job without its size.
-    """
-    for name in ("max_hours", "max_usd"):
-        if values.get(name) is not None and values["tokens"] is None:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} limits the whole job; give its size with --tokens")
-    return Budget(
-        total_tokens=values["tokens"],
-        max_hours=values.get("max_hours"),
-        max_usd=values.get("max_usd"),
-        max_oom_risk=values["max_risk"],
-    )
+    """The size of the job and the accepted risk."""
+    return Budget(total_tokens=values["tokens"], max_oom_risk=values["max_risk"])
 
 
 def method_names(text: str | None) -> tuple[str, ...] | None:

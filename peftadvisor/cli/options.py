@@ -85,7 +85,7 @@ AMOUNT: dict[str, Any] = {"metavar": "NUMBER", "callback": _read_by(_amount)}
 SHARE: dict[str, Any] = {"metavar": "SHARE", "callback": _read_by(_share)}
 
 
-def _bundle(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     """One decorator out of several options, shown in ``--help`` in the order given."""
 
     def apply(command: Command) -> Command:
@@ -109,29 +109,50 @@ _model = partial(
 _method = partial(click.option, "--method", metavar="NAME", help="See: peftadvisor list methods.")
 optional_model = _model()
 
-what = _bundle(
+_gpu_memory = click.option("--gpu-memory", metavar="SIZE", help="Its usable memory, such as 24GiB.")
+_gpus = partial(click.option, "--gpus", **COUNT)
+_sharding = partial(
+    click.option,
+    "--sharding",
+    type=_choice(Sharding),
+    show_default=True,
+    help="What several GPUs divide: nothing (ddp), optimizer states (zero-1), also gradients "
+    "(zero-2), also weights (zero-3, fsdp).",
+)
+_expandable_segments = click.option(
+    "--expandable-segments",
+    is_flag=True,
+    help="With PYTORCH_ALLOC_CONF=expandable_segments:True.",
+)
+
+what = bundle(
     _model(required=True),
     click.option(
         "--gpu", required=True, metavar="NAME", help="A GPU, or 'auto' for the one in here."
     ),
-    click.option("--gpu-memory", metavar="SIZE", help="Its usable memory, such as 24GiB."),
-    click.option("--gpus", **COUNT, default="1", show_default=True, help="How many, one node."),
+    _gpu_memory,
+    _gpus(default="1", show_default=True, help="How many, one node."),
+    _sharding(default="ddp"),
+    _expandable_segments,
+)
+
+where = bundle(
+    _model(required=True),
     click.option(
-        "--sharding",
-        type=_choice(Sharding),
-        default="ddp",
-        show_default=True,
-        help="What several GPUs divide: nothing (ddp), optimizer states (zero-1), also gradients "
-        "(zero-2), also weights (zero-3, fsdp).",
+        "--gpu",
+        metavar="NAME",
+        help="A GPU, or 'auto' for the one in here.  [default: any that has a price]",
     ),
+    _gpu_memory,
+    _gpus(default="1", show_default=True, help="How many of the named GPU, one node."),
+    _sharding(default="ddp"),
+    _expandable_segments,
     click.option(
-        "--expandable-segments",
-        is_flag=True,
-        help="Does PyTorch's allocator have expandable_segments:True (PYTORCH_ALLOC_CONF)?",
+        "--max-usd-per-hour", **AMOUNT, help="What all GPUs may cost an hour, where none is named."
     ),
 )
 
-training = _bundle(
+training = bundle(
     click.option(
         "--seq-len",
         **COUNT,
@@ -161,7 +182,7 @@ training = _bundle(
     ),
 )
 
-one_run = _bundle(
+one_run = bundle(
     click.option(
         "--batch-size",
         **COUNT,
@@ -228,7 +249,7 @@ one_run = _bundle(
     ),
 )
 
-_hyperparameters = _bundle(
+_hyperparameters = bundle(
     click.option("--rank", **COUNT, help="Rank of the update."),
     click.option("--alpha", **AMOUNT, help="Scale of the update."),
     click.option("--dropout", **SHARE, help="Dropout in front of the update."),
@@ -242,26 +263,27 @@ _hyperparameters = _bundle(
     ),
 )
 
-method = _bundle(_method(required=True), _hyperparameters)
-optional_method = _bundle(_method(), _hyperparameters)
+method = bundle(_method(required=True), _hyperparameters)
+optional_method = bundle(_method(), _hyperparameters)
 
-job = _bundle(
-    click.option("--tokens", **TOKENS, help="Size of the job in tokens, such as 10M."),
-    click.option(
-        "--max-risk",
-        **SHARE,
-        default="0.02",
-        show_default=True,
-        help="Accepted probability of running out of memory.",
-    ),
+risk = click.option(
+    "--max-risk",
+    **SHARE,
+    default="0.02",
+    show_default=True,
+    help="Accepted probability of running out of memory.",
 )
 
-limits = _bundle(
-    click.option("--max-hours", **AMOUNT, help="What the job may last (needs --tokens)."),
-    click.option("--max-usd", **AMOUNT, help="What the job may cost (needs --tokens)."),
+job = bundle(
+    click.option("--tokens", **TOKENS, help="Size of the job in tokens, such as 10M."), risk
 )
 
-brought = _bundle(
+limits = bundle(
+    click.option("--max-hours", **AMOUNT, help="What the job may last."),
+    click.option("--max-usd", **AMOUNT, help="What the job may cost."),
+)
+
+brought = bundle(
     click.option(
         "--checkpoint",
         metavar="FOLDER",
@@ -288,7 +310,7 @@ form = click.option(
     help="For people or for programs.",
 )
 
-output = _bundle(
+output = bundle(
     form,
     click.option("--out", metavar="PATH", help="Write to this file rather than to stdout."),
 )

@@ -1,4 +1,4 @@
-"""``peftadvisor recommend``: which method, with which settings."""
+"""``peftadvisor recommend``: which method, with which settings, where."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
-from peftadvisor.cli import inputs, options
+from peftadvisor.cli import asking, options
 from peftadvisor.cli.output import check_writable, emit, progress
 
 
 @click.command("recommend")
-@options.what
+@options.where
+@asking.job
+@asking.data
 @options.training
 @click.option(
     "--effective-batch-size",
@@ -32,29 +34,19 @@ from peftadvisor.cli.output import check_writable, emit, progress
     show_default=True,
     help="How many of the methods that fit to work out in full.",
 )
-@options.job
+@asking.needs
+@asking.fixed
+@options.risk
 @options.limits
 @options.output
 def command(fmt: str, out: str | None, **values: Any) -> None:
-    """Say which methods fit, best first, with settings, time and cost."""
+    """Say which methods fit, best first, with settings, evidence, time and cost.
+
+    Without --gpu, every GPU that has a price is a candidate.
+    """
     from peftadvisor import advisor
-    from peftadvisor.advisor import places
-    from peftadvisor.advisor.question import Question
 
     check_writable(out)
-    methods = inputs.method_names(values["methods"])
-    gpu = inputs.gpu_spec(values["gpu"], values["gpu_memory"])
-    model = inputs.model_spec(values["model"])
-    question = Question(
-        model=model,
-        places=places.named(gpu, values["gpus"], values["sharding"]),
-        expandable_segments=values["expandable_segments"],
-        training=inputs.training_spec(values, model),
-        budget=inputs.budget(values),
-        effective_batch_size=values["effective_batch_size"],
-        methods=methods,
-        top=values["top"],
-    )
-    with progress(f"Trying the methods on {model.id}") as say:
-        recommendation = advisor.recommend(question, say)
+    with progress(f"Trying the methods on {values['model']}") as say:
+        recommendation = advisor.recommend(asking.question(values, say), say)
     emit(recommendation, fmt, out)
