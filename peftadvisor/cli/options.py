@@ -279,16 +279,21 @@ brought = _bundle(
     ),
 )
 
-form = click.option(
-    "--format",
-    "fmt",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people or for programs.",
-)
 
-output = _bundle(
-    form,
-    click.option("--out", metavar="PATH", help="Write to this file rather than to stdout."),
+def _form(*formats: str, purpose: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--format",
+        "fmt",
+        type=click.Choice(formats),
+        default="text",
+        show_default=True,
+        help=purpose,
+    )
+
+
+form = _form("text", "json", purpose="For people or for programs.")
+_out = click.option("--out", metavar="PATH", help="Write to this file rather than to stdout.")
+output = _bundle(form, _out)
+page_output = _bundle(
+    _form("text", "json", "html", purpose="For people, for programs, or a page of its own."), _out
 )
