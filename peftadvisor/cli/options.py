@@ -122,7 +122,7 @@ _sharding = partial(
 _expandable_segments = click.option(
     "--expandable-segments",
     is_flag=True,
-    help="With PYTORCH_ALLOC_CONF=expandable_segments:True.",
+    help="Does PyTorch's allocator have expandable_segments:True (PYTORCH_ALLOC_CONF)?",
 )
 
 what = bundle(
@@ -301,16 +301,21 @@ brought = bundle(
     ),
 )
 
-form = click.option(
-    "--format",
-    "fmt",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people or for programs.",
-)
 
-output = bundle(
-    form,
-    click.option("--out", metavar="PATH", help="Write to this file rather than to stdout."),
+def _form(*formats: str, purpose: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--format",
+        "fmt",
+        type=click.Choice(formats),
+        default="text",
+        show_default=True,
+        help=purpose,
+    )
+
+
+form = _form("text", "json", purpose="For people or for programs.")
+_out = click.option("--out", metavar="PATH", help="Write to this file rather than to stdout.")
+output = bundle(form, _out)
+page_output = bundle(
+    _form("text", "json", "html", purpose="For people, for programs, or a page of its own."), _out
 )

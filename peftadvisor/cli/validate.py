@@ -19,8 +19,8 @@ from peftadvisor.cli.output import check_writable, emit, progress
     type=click.Choice(["A", "B", "C"]),
     help="Only rows described this well, A being best; repeatable.",
 )
-@click.option("--rows", is_flag=True, help="Show every row: measured, predicted, error.")
-@options.output
+@click.option("--rows", is_flag=True, help="Show every row, as HTML always does.")
+@options.page_output
 def command(
     file: str,
     source: tuple[str, ...],
@@ -41,5 +41,5 @@ def command(
     check_writable(out)
     found = chosen(read_measurements(Path(file)), source, fidelity)
     with progress(f"Predicting {len(found)} rows") as say:
-        validation = validate(found, say, file=file, keep_rows=rows)
+        validation = validate(found, say, file=file, keep_rows=rows or fmt == "html")
     emit(validation, fmt, out)

@@ -5,6 +5,7 @@ An error is predicted / measured - 1, so below zero where too little was predict
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -166,6 +167,12 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     below = int(position)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+
+def histogram(errors: Iterable[float], edges: Sequence[float]) -> tuple[int, ...]:
+    """How many lie below the first edge, between two (the lower one included), above the last."""
+    counts = Counter(bisect_right(edges, error) for error in errors)
+    return tuple(counts[number] for number in range(len(edges) + 1))
 
 
 def screening(outcomes: Iterable[Outcome]) -> Screening:

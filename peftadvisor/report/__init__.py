@@ -1,4 +1,4 @@
-"""Values to text and JSON; nothing is computed here, only laid out."""
+"""Values to text, JSON and HTML; nothing is computed here, only laid out."""
 
 from __future__ import annotations
 
@@ -23,5 +23,11 @@ def _json(value: Value, page: Page) -> str:
     return json.render(value, page)
 
 
-RENDERERS: Mapping[str, Renderer] = {"text": _text, "json": _json}
+def _html(value: Value, page: Page) -> str:
+    from peftadvisor.report import html
+
+    return html.render(value, page)
+
+
+RENDERERS: Mapping[str, Renderer] = {"text": _text, "json": _json, "html": _html}
 """How a value becomes a string, by format; each imports what it needs when it is called."""

@@ -18,14 +18,9 @@ from peftadvisor.cost_model.accuracy import (
 )
 from peftadvisor.integrations.validation import Validation
 from peftadvisor.report.canvas import Canvas, column, plain
+from peftadvisor.report.forms import NAMES, WHAT, share, signed
 from peftadvisor.units import format_bytes, format_seconds
 
-_WHAT = {
-    "allocated": "allocated memory",
-    "reserved": "reserved memory",
-    "device": "device memory",
-    "step": "step time",
-}
 # Columns of statistics and the page width from which each is shown.
 _STATISTICS = (
     ("rows", 0),
@@ -36,7 +31,6 @@ _STATISTICS = (
     ("worst over", 0),
     ("in 90 %", 70),
 )
-_NAMES = {"source": "source", "method": "method", "gpu": "GPU"}
 
 
 def render(validation: Validation, width: int, color: bool) -> str:
@@ -52,9 +46,9 @@ def render(validation: Validation, width: int, color: bool) -> str:
         canvas.section("Left out", _reasons_table([overall], named=False))
     for by in GROUPINGS:
         groups = [group for group in validation.groups if group.by == by]
-        canvas.section(f"By {_NAMES[by]}", _accuracy_table(groups, width, named=True))
+        canvas.section(f"By {NAMES[by]}", _accuracy_table(groups, width, named=True))
         if overall.skipped:
-            canvas.section(f"Left out, by {_NAMES[by]}", _reasons_table(groups, named=True))
+            canvas.section(f"Left out, by {NAMES[by]}", _reasons_table(groups, named=True))
     known = [group for group in validation.groups if group.screening.oom_rows]
     if known:
         canvas.section("Verdicts, where some ran out of memory", _verdicts_table(known))
@@ -91,7 +85,7 @@ def _accuracy_table(groups: Sequence[Group], width: int, *, named: bool) -> Tabl
             found = group.accuracy.get(quantity)
             if found:
                 cells = _statistics(found)
-                label = f"  {quantity}" if named else _WHAT[quantity]
+                label = f"  {quantity}" if named else WHAT[quantity]
                 table.add_row(label, *(cells[head] for head in shown))
     return table
 
@@ -99,12 +93,12 @@ def _accuracy_table(groups: Sequence[Group], width: int, *, named: bool) -> Tabl
 def _statistics(found: Accuracy) -> dict[str, str]:
     return {
         "rows": str(found.rows),
-        "MAPE": _share(found.mape),
-        "median": _share(found.median),
-        "P95": _share(found.p95),
-        "worst under": _signed(found.worst_under) if found.worst_under else "–",
-        "worst over": _signed(found.worst_over) if found.worst_over else "–",
-        "in 90 %": _share(found.coverage),
+        "MAPE": share(found.mape),
+        "median": share(found.median),
+        "P95": share(found.p95),
+        "worst under": signed(found.worst_under) if found.worst_under else "–",
+        "worst over": signed(found.worst_over) if found.worst_over else "–",
+        "in 90 %": share(found.coverage),
     }
 
 
@@ -112,8 +106,8 @@ def _verdicts_line(overall: Group) -> Text:
     screening = overall.screening
     return Text(
         f"Of {screening.oom_rows} that ran out of memory {screening.false_safe} were said to fit "
-        f"({_share(screening.false_safe_rate)}, false-safe); of {screening.ran_rows} that ran "
-        f"{screening.false_alarms} were said not to ({_share(screening.false_alarm_rate)}, "
+        f"({share(screening.false_safe_rate)}, false-safe); of {screening.ran_rows} that ran "
+        f"{screening.false_alarms} were said not to ({share(screening.false_alarm_rate)}, "
         "false alarms)."
     )
 
@@ -129,10 +123,10 @@ def _verdicts_table(groups: Iterable[Group]) -> Table:
             Text(plain(group.name)),
             str(screening.oom_rows),
             str(screening.false_safe),
-            _share(screening.false_safe_rate),
+            share(screening.false_safe_rate),
             str(screening.ran_rows),
             str(screening.false_alarms),
-            _share(screening.false_alarm_rate),
+            share(screening.false_alarm_rate),
         )
     return table
 
@@ -179,7 +173,7 @@ def _lines(row: Outcome) -> Iterable[tuple[str, str, str, str]]:
 
 def _line(quantity: Quantity, compared: Compared) -> tuple[str, str, str, str]:
     measured, predicted = compared.measured, compared.predicted
-    error = _signed(compared.error)
+    error = signed(compared.error)
     if quantity == "step":
         return "step", format_seconds(measured), format_seconds(predicted), error
     return quantity, format_bytes(int(measured)), format_bytes(int(predicted)), error
@@ -197,12 +191,3 @@ def _skipped_table(rows: Sequence[Outcome]) -> Table:
 
 def _table() -> Table:
     return Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-
-
-def _share(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def _signed(error: float) -> str:
-    rounded = round(100 * error, 1)
-    return f"{rounded:+.1f} %" if rounded else "0.0 %"

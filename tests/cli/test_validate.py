@@ -117,6 +117,23 @@ def test_text_goes_to_a_file(
     assert "peft_metamath-00151" in text
 
 
+def test_a_page_holds_every_row(
+    predicted: list[RunSpec], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "page.html"
+    assert main(["validate", str(ROWS), "--format", "html", "--out", str(out)]) == 0
+    assert capsys.readouterr() == ("", "")
+    page = out.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "11 of 15 rows used, 4 left out." in page
+    assert "peft_metamath-00151" in page
+
+
+def test_other_commands_offer_no_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "gpus", "--format", "html"]) == 2
+    assert "'html' is not one of 'text', 'json'" in capsys.readouterr().err
+
+
 def changed(tmp_path: Path, column: str, text: str) -> str:
     with ROWS.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

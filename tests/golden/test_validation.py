@@ -71,6 +71,13 @@ def test_text(width: int, golden: Golden) -> None:
     golden(f"validation-{width}.txt", RENDERERS["text"](VALIDATION, Page(width=width)))
 
 
+def test_html(golden: Golden) -> None:
+    """What stands on the page; the style is looked at, not compared."""
+    page = RENDERERS["html"](VALIDATION, Page())
+    body = page[page.index("<header>") : page.index("<footer>")]
+    golden("validation.html", body)
+
+
 @pytest.mark.parametrize("width", [60, 61, 69, 70, 79, 80, 99, 100, 200])
 def test_no_line_is_wider_than_the_page(width: int) -> None:
     text = RENDERERS["text"](VALIDATION, Page(width=width))

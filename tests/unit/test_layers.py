@@ -44,6 +44,7 @@ HOMES = {
     "pynvml": {"cuda"},
     "sklearn": {"cost_model"},
     "plotly": {"report"},
+    "jinja2": {"report"},
     "rich": {"report", "cli"},
     "tokenizers": {"integrations"},
     "jinja2": {"integrations"},
@@ -130,7 +131,17 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-HEAVY = {"torch", "transformers", "peft", "fvcore", "sklearn", "plotly", "pynvml", "scipy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "fvcore",
+    "sklearn",
+    "plotly",
+    "pynvml",
+    "scipy",
+    "jinja2",
+}
 
 
 @pytest.mark.parametrize(
