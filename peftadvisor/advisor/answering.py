@@ -11,6 +11,7 @@ from peftadvisor.advisor.conflicts import conflicts
 from peftadvisor.advisor.findings import findings
 from peftadvisor.advisor.hyperparameters import method_settings, training_settings
 from peftadvisor.advisor.learning_rates import rate_of
+from peftadvisor.advisor.pilot import PilotPlan, pilot_plan
 from peftadvisor.advisor.question import Choice, Question
 from peftadvisor.data.recommendations import load_recommendations
 from peftadvisor.methods import find_method
@@ -91,7 +92,7 @@ def with_pareto(choices: Sequence[Choice]) -> list[Choice]:
 def notes(question: Question) -> tuple[str, ...]:
     """What the user should know of the answer as a whole."""
     said = [
-        "ranking: recommendations of arXiv 2303.15647 first, then "
+        "ranking: published comparisons and recommendations of arXiv 2303.15647 first, then "
         f"{'dollars' if question.by_cost else 'seconds'} per sample; no accuracy is predicted for "
         "your task",
     ]
@@ -99,6 +100,14 @@ def notes(question: Question) -> tuple[str, ...]:
     if any(question.effective_batch_size % count for count in counts):
         said.append("the effective batch is no multiple of the number of GPUs: rounded down")
     return tuple(said)
+
+
+def pilot(question: Question, choices: Sequence[Choice]) -> PilotPlan | None:
+    """A cheap check of the first choice's learning rate; None where no rate is sourced."""
+    rate = rate_of(choices[0].advised) if choices else None
+    if rate is None:
+        return None
+    return pilot_plan(rate, question.job, test_examples=question.test_examples)
 
 
 def _aims(estimate: Estimate) -> tuple[float, ...]:

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from peftadvisor.advisor.advised import Advised, Finding
+from peftadvisor.advisor.pilot import PilotPlan
 from peftadvisor.advisor.places import Place
-from peftadvisor.data.lengths import Lengths
+from peftadvisor.cost_model.batching import Batching
 from peftadvisor.errors import UsageError
 from peftadvisor.methods.base import Method
 from peftadvisor.profiles import SCHEMA_VERSION, Estimate
@@ -52,8 +53,9 @@ class Question:
     samples, and among ``checkpointing`` and ``optimizers``. ``settings`` are hyperparameters that
     the user fixed; those that a method does not have are passed over. The best ``top`` methods
     that fit are worked out in full, or every one of ``methods`` where they are named. None stands
-    for those in common use, ``ALL`` for all there are. ``lengths`` are those of the user's data:
-    memory is for the longest batch, as ``training`` has it, time for a mean one.
+    for those in common use, ``ALL`` for all there are. ``batching`` holds the lengths of the
+    user's data: memory is for the longest batch, as ``training`` has it, time for a mean one.
+    ``test_examples`` is the size of the user's test set.
     """
 
     model: ModelSpec
@@ -69,7 +71,8 @@ class Question:
     settings: tuple[tuple[str, Any], ...] = ()
     top: int = 6
     expandable_segments: bool = False
-    lengths: Lengths | None = None
+    batching: Batching | None = None
+    test_examples: int | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError on a number out of range or an empty choice of methods or places."""
@@ -102,6 +105,8 @@ class Question:
             "effective_batch_size": self.effective_batch_size,
             "methods": None if self.methods is None else list(self.methods),
             "top": self.top,
+            "data": None if self.batching is None else self.batching.to_dict(),
+            "test_examples": self.test_examples,
         }
 
 
@@ -194,6 +199,7 @@ class Recommendation:
     picks: tuple[Pick, ...] = ()
     further: tuple[str, ...] = ()
     ways_out: tuple[str, ...] = ()
+    pilot: PilotPlan | None = None
     notes: tuple[str, ...]
     weighed: int = field(default=0, compare=False)
 
@@ -207,6 +213,7 @@ class Recommendation:
             "rejected": [rejection.to_dict() for rejection in self.rejected],
             "further": list(self.further),
             "ways_out": list(self.ways_out),
+            "pilot": None if self.pilot is None else self.pilot.to_dict(),
             "notes": list(self.notes),
             "weighed": self.weighed,
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from peftadvisor.advisor.answering import choice_of, notes, with_pareto
+from peftadvisor.advisor.answering import choice_of, notes, pilot, with_pareto
 from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.picking import picks
 from peftadvisor.advisor.question import ALL, Choice, Question, Recommendation
@@ -56,6 +56,7 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
         rejected=tuple(rejected(question, found) for found in out),
         further=tuple(found.method.name for found in further),
         ways_out=() if choices else ways_out(question, searches),
+        pilot=pilot(question, choices),
         notes=notes(question),
         weighed=sum(found.weighed for found in searches),
     )

@@ -170,9 +170,9 @@ def _timed(question: Question, points: Sequence[Point]) -> list[Point]:
 
 def typical_length(question: Question, micro_batch_size: int, longest: int) -> int:
     """Tokens of a mean batch, whose padding is its longest sample's; aligned as recordings are."""
-    if question.lengths is None or not question.training.padded:
+    if question.batching is None or not question.training.padded:
         return longest
-    mean = expected_longest(question.lengths.rows, micro_batch_size)
+    mean = expected_longest(question.batching.kept.rows, micro_batch_size)
     return min(longest, -(-int(mean) // ALIGNMENT) * ALIGNMENT)
 
 

@@ -99,7 +99,8 @@ def question(values: Values, say: Callable[[str], None]) -> Question:
         ),
         effective_batch_size=values["effective_batch_size"],
         methods=inputs.method_names(values["methods"]),
-        lengths=batches.kept if batches else None,
+        batching=batches,
+        test_examples=values["test_examples"],
         top=values["top"],
         **levers,
     )

@@ -106,8 +106,8 @@ def training_spec(values: Values, model: ModelSpec) -> TrainingSpec:
         dtype=values["dtype"],
         amp=values["amp"],
         quantization=values.get("quantization") or "none",
-        optimizer=values.get("optimizer", "adamw"),
-        gradient_checkpointing=values.get("gradient_checkpointing", "none"),
+        optimizer=values.get("optimizer") or "adamw",
+        gradient_checkpointing=values.get("gradient_checkpointing") or "none",
         attention=values["attention"],
         **{name: values[name] for name in _LEVERS if name in values},
     )

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 # Columns of the table of choices and the page width from which each is shown.
 _CHOICE_COLUMNS = (
     ("method", 0, False),
+    ("gpu", 0, False),
     ("batch", 0, True),
     ("GiB", 0, True),
     ("trained", 80, True),
     ("tokens/s", 0, True),
     ("$/h", 70, True),
+    ("≥ LoRA", 80, True),
     ("checkpointing", 90, False),
     ("risk", 110, True),
     ("why", 120, False),
@@ -53,7 +55,8 @@ def because(choice: Choice) -> list[str]:
 
 def choices_table(recommendation: Recommendation, width: int) -> Table:
     """One line per fitting run; a narrow page shows fewer columns."""
-    shown = [entry for entry in _CHOICE_COLUMNS if width >= entry[1]]
+    several = len(recommendation.question.places) > 1
+    shown = [e for e in _CHOICE_COLUMNS if width >= e[1] and (several or e[0] != "gpu")]
     table = _table()
     for head, _, right in shown:
         column(table, head, right=right, grow=head == "why")
@@ -66,11 +69,15 @@ def choices_table(recommendation: Recommendation, width: int) -> Table:
 def further(recommendation: Recommendation) -> list[Text]:
     """What else fits, and how to see it."""
     names = recommendation.further
+    starred = any(choice.pareto for choice in recommendation.choices)
+    mark = "* no other is better in memory, time, money or evidence and worse in none"
+    lines = [Text(mark, style="dim")] if starred else []
     if not names:
-        return []
+        return lines
     shown = len(recommendation.choices) + len(names)
     listed = ", ".join(names)
-    return [Text(plain(f"{len(names)} more may fit, ranked lower: {listed} (--top {shown})"))]
+    more = f"{len(names)} more may fit, ranked lower: {listed} (--top {shown})"
+    return [*lines, Text(plain(more))]
 
 
 def rejections_table(recommendation: Recommendation) -> Table:
@@ -97,8 +104,12 @@ def _cells(choice: Choice) -> dict[str, str]:
     estimate = choice.estimate
     training, usd = estimate.run.training, estimate.cost.usd_per_hour
     accumulation = training.gradient_accumulation_steps
+    gpus = estimate.run.gpus
+    chance = estimate.evidence.probability_at_least_lora
     return {
-        "method": estimate.run.method.name,
+        "method": f"{estimate.run.method.name}{' *' if choice.pareto else ''}",
+        "gpu": f"{f'{gpus} × ' if gpus > 1 else ''}{estimate.run.gpu.id}",
+        "≥ LoRA": "–" if chance is None else f"{chance:.2f}",
         "batch": f"{training.micro_batch_size} × {accumulation}",
         "GiB": format_gib(estimate.memory.device_peak_bytes),
         "trained": format_count(estimate.parameters.trainable),

@@ -203,13 +203,15 @@ def _cost(cost: Cost) -> str:
 
 def _evidence(evidence: Evidence) -> str:
     if evidence.probability_at_least_lora is None:
-        return "no published comparison" if evidence.label == "none" else evidence.label
+        label = "no published comparison" if evidence.label == "none" else evidence.label
+        return f"{label}: {evidence.reason}" if evidence.reason else label
     interval = ""
     if evidence.low is not None and evidence.high is not None:
         interval = f" ({_percent(evidence.low)} – {_percent(evidence.high)})"
     sources = f"; {', '.join(evidence.sources)}" if evidence.sources else ""
     chance = _percent(evidence.probability_at_least_lora)
-    return f"{evidence.label}: at least as good as LoRA with {chance}{interval}{sources}"
+    said = f"{evidence.label}: at least as good as LoRA with {chance}{interval}{sources}"
+    return f"{said}; {evidence.reason}" if evidence.reason else said
 
 
 def _setting(value: Any) -> str:

@@ -53,7 +53,7 @@ def render_estimate(estimate: Estimate, width: int, color: bool) -> str:
 
 def render_recommendation(recommendation: Recommendation, width: int, color: bool) -> str:
     """The top pick with its settings, all that fits, all that does not, notes, provenance."""
-    from peftadvisor.report import advice
+    from peftadvisor.report import advice, counsel
 
     canvas = Canvas(width, color)
     canvas.add(advice.headline(recommendation))
@@ -65,13 +65,39 @@ def render_recommendation(recommendation: Recommendation, width: int, color: boo
         canvas.add(*memory(best.estimate, width))
         canvas.gap()
         canvas.add(facts(best.estimate, because=advice.because(best)))
+        canvas.section("Picks", counsel.picks(recommendation))
+        if best.advised:
+            heads = counsel.hyperparameters(best.advised, width)
+            canvas.section(f"Hyperparameters of {best.estimate.run.method.name}", heads)
+        if recommendation.pilot:
+            canvas.section("Pilot", *counsel.pilot(recommendation.pilot))
+        if best.findings:
+            canvas.section("For (+), against (!), in dispute (?)", *counsel.findings(best.findings))
         canvas.section("Best first", advice.choices_table(recommendation, width))
         canvas.add(*advice.further(recommendation))
+    if recommendation.question.batching:
+        canvas.section("Data", *_data(recommendation, width))
+    if recommendation.ways_out:
+        lines = (Text(f"• {plain(way)}") for way in recommendation.ways_out)
+        canvas.section("What would make it possible", *lines)
     if recommendation.rejected:
         canvas.section("Ruled out", advice.rejections_table(recommendation))
     if recommendation.notes:
         canvas.section("Notes", *(Text(f"• {plain(note)}") for note in recommendation.notes))
     return canvas.text()
+
+
+def _data(recommendation: Recommendation, width: int) -> list[Any]:
+    """The user's data in batches of the first choice."""
+    from peftadvisor.cost_model.batching import batching
+    from peftadvisor.report import lengths
+
+    question = recommendation.question
+    assert question.batching is not None
+    training = question.training
+    if recommendation.choices:
+        training = recommendation.choices[0].estimate.run.training
+    return lengths.parts(batching(question.batching.lengths, training), width)
 
 
 def render_list(listing: Listing, width: int, color: bool) -> str:
