@@ -82,11 +82,16 @@ def _findings(
 
 def with_pareto(choices: Sequence[Choice]) -> list[Choice]:
     """The same, with those marked that no other beats in one respect and equals in all others."""
-    aims = [_aims(choice.estimate) for choice in choices]
+    estimates = [choice.estimate for choice in choices]
     return [
-        dataclasses.replace(choice, pareto=not any(_dominates(other, mine) for other in aims))
-        for choice, mine in zip(choices, aims, strict=True)
+        dataclasses.replace(choice, pareto=not dominated(choice.estimate, estimates))
+        for choice in choices
     ]
+
+
+def dominated(estimate: Estimate, others: Sequence[Estimate]) -> bool:
+    """Whether another is better in one respect and worse in none."""
+    return any(_dominates(_aims(other), _aims(estimate)) for other in others)
 
 
 def notes(question: Question) -> tuple[str, ...]:

@@ -13,13 +13,16 @@ from peftadvisor.advisor.question import Choice, Needs, Question
 from peftadvisor.advisor.space import settings
 from peftadvisor.advisor.verifying import first_that_holds, holds
 from peftadvisor.advisor.weighing import Candidate, most_bytes, weigh
-from peftadvisor.cost_model.memory import least_device_bytes
+from peftadvisor.cost_model.memory import least_device_bytes, most_device_bytes
 from peftadvisor.cost_model.sharding import shard
+from peftadvisor.cost_model.uncertainty import kind_of
 from peftadvisor.data.models import max_positions
 from peftadvisor.errors import UsageError
 from peftadvisor.methods import find_method
 from peftadvisor.methods.base import Method
+from peftadvisor.profiles import Estimate
 from peftadvisor.simulator.obtain import obtain
+from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.regimes import regime_of
 from peftadvisor.specs import Budget, RunSpec
 from peftadvisor.units import format_bytes
@@ -30,17 +33,17 @@ GROWTH = 1.05
 """each so many times the one before."""
 FARTHEST = 64
 """Longest length that is tried, in lengths asked for, where the model has no limit."""
-TRIES = 5
+TRIES = 2
 SHORTER = (0.8, 0.6, 0.4, 0.2)
 """Shares of the asked length at which full fine-tuning is tried."""
 
 
 def changes(question: Question, choice: Choice, *, first: bool) -> tuple[str, ...]:
     """Sentences, each of which the replay has confirmed; of the ``first`` answer, one more."""
-    run = choice.estimate.run
+    estimate, run = choice.estimate, choice.estimate.run
     alone = dataclasses.replace(question, budget=_of_memory(question.budget), needs=Needs())
     found = (
-        _longer(alone, run),
+        _longer(alone, estimate),
         _smaller_gpu(alone, find_method(run.method.name), run),
         _full(alone, run) if first else "",
     )
@@ -51,26 +54,33 @@ def _of_memory(budget: Budget) -> Budget:
     return Budget(max_memory_bytes=budget.max_memory_bytes, max_oom_risk=budget.max_oom_risk)
 
 
-def _longer(question: Question, run: RunSpec) -> str:
+def _longer(question: Question, estimate: Estimate) -> str:
     """The longest samples that the same settings take."""
-    for length in _lengths_that_may_fit(question, run)[:TRIES]:
+    run = estimate.run
+    for length in _lengths_that_may_fit(question, estimate)[:TRIES]:
         training = dataclasses.replace(run.training, seq_len=length)
         longer = dataclasses.replace(run, training=training)
         simulated = obtain(variant_of(longer), exact=False)
         if holds(question, from_simulated(longer, simulated, question.budget)):
             micro = run.training.micro_batch_size
             return f"samples of up to {length:,} tokens fit too, at micro-batch {micro}"
-    return f"samples longer than {run.training.seq_len:,} tokens need a smaller micro-batch"
+    least = run.training.micro_batch_size == 1
+    need = "more memory" if least else "a smaller micro-batch"
+    return f"longer samples than {run.training.seq_len:,} tokens need {need}"
 
 
-def _lengths_that_may_fit(question: Question, run: RunSpec) -> list[int]:
-    """Lengths beyond the asked one that the quick bound lets through, the longest first."""
+def _lengths_that_may_fit(question: Question, estimate: Estimate) -> list[int]:
+    """Lengths beyond the asked one that likely fit, the longest first.
+
+    What the replay finds above the quick bound is taken to grow as the bound does.
+    """
+    run = estimate.run
     training, config = run.training, run.model.config
-    most = max_positions(run.model) or FARTHEST * training.seq_len
-    count = int(np.log(max(1.0, most / training.seq_len)) / np.log(GROWTH)) + 1
+    far = max_positions(run.model) or FARTHEST * training.seq_len
+    count = int(np.log(max(1.0, far / training.seq_len)) / np.log(GROWTH)) + 1
     grown = training.seq_len * GROWTH ** np.arange(1, count + 1)
-    lengths = np.unique(np.minimum(grown // STEP * STEP, most)).astype(int)
-    points = [
+    lengths = np.unique(np.minimum(grown // STEP * STEP, far)).astype(int)
+    points: list[Point] = [
         (training.micro_batch_size, int(s), training.target_len)
         for s in lengths
         if s > training.seq_len
@@ -80,10 +90,16 @@ def _lengths_that_may_fit(question: Question, run: RunSpec) -> list[int]:
     if not points:
         return []
     there = shard(obtain(variant_of(run), exact=False), run)
-    peaks = there.recording.allocated_peaks(points, there.units, accumulate=there.accumulate)
+    now = (training.micro_batch_size, training.seq_len, training.target_len)
+    peaks = there.recording.allocated_peaks(
+        [now, *points], there.units, accumulate=there.accumulate
+    )
     held = least_device_bytes(peaks, 0, run.gpu, run.gpus)
-    limit = question.budget.max_memory_bytes or run.gpu.usable_bytes
-    return [s for (_, s, _), n in zip(points, held, strict=True) if n <= limit][::-1]
+    kind = kind_of(training.loss, run.gpus)
+    most = most_device_bytes(run.gpu, kind, question.budget.max_oom_risk)
+    limit = min(most, question.budget.max_memory_bytes or most, run.gpu.usable_bytes)
+    allowed = limit * int(held[0]) / estimate.memory.device_peak_bytes
+    return [s for (_, s, _), n in zip(points, held[1:], strict=True) if n <= allowed][::-1]
 
 
 def _smaller_gpu(question: Question, method: Method, run: RunSpec) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-FEWEST = 4
+FEWEST = 3
 """Below this many jobs a fork costs more than it saves."""
 
 _TICKET_BYTES = 2

@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from peftadvisor.advisor.answering import choice_of
 from peftadvisor.advisor.changing import changes
+from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.question import Choice, Pick, Question, Role
 from peftadvisor.advisor.ranking import tier
 from peftadvisor.advisor.searching import Search
@@ -35,7 +36,7 @@ def picks(
         known = [other.estimate.run for _, other in found]
         if choice is not None and choice.estimate.run not in known:
             found.append((role, choice))  # type: ignore[arg-type]
-    return tuple(_pick(question, role, choice, choices) for role, choice in found)
+    return tuple(map_forked(lambda pick: _pick(question, *pick, choices), found))
 
 
 def _money(question: Question) -> Callable[[Candidate], float]:

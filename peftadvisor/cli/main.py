@@ -18,6 +18,7 @@ from peftadvisor.errors import PeftAdvisorError
 
 _COMMANDS = {
     "calibrate": "peftadvisor.cli.calibrate",
+    "compare": "peftadvisor.cli.compare",
     "estimate": "peftadvisor.cli.estimate",
     "list": "peftadvisor.cli.list_",
     "profile": "peftadvisor.cli.profile",

@@ -35,6 +35,12 @@ def render(value: Value, page: Page) -> str:
         from peftadvisor.report import validation
 
         return validation.render(value, page.width, page.color)
+    from peftadvisor.advisor.comparing import Comparison
+
+    if isinstance(value, Comparison):
+        from peftadvisor.report import comparison
+
+        return comparison.render(value, page.width, page.color)
     return render_recommendation(value, page.width, page.color)
 
 

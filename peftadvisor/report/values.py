@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from peftadvisor.profiles import SCHEMA_VERSION, Estimate
 
 if TYPE_CHECKING:
+    from peftadvisor.advisor.comparing import Comparison
     from peftadvisor.advisor.question import Recommendation
     from peftadvisor.integrations.validation import Validation
 
@@ -48,4 +49,4 @@ class Sheet:
         return {"schema_version": SCHEMA_VERSION, **self.data}
 
 
-Value: TypeAlias = "Estimate | Listing | Recommendation | Sheet | Validation"
+Value: TypeAlias = "Comparison | Estimate | Listing | Recommendation | Sheet | Validation"
