@@ -198,6 +198,7 @@ def oom_estimate(estimate: Estimate) -> Estimate:
 @pytest.fixture
 def recommendation(estimate: Estimate, oom_estimate: Estimate) -> Any:
     """One choice that fits, one tight, one method too large, one impossible."""
+    from peftadvisor.advisor.places import Place
     from peftadvisor.advisor.question import Choice, Question, Recommendation, Rejection
     from peftadvisor.specs import Budget
 
@@ -212,8 +213,7 @@ def recommendation(estimate: Estimate, oom_estimate: Estimate) -> Any:
     return Recommendation(
         question=Question(
             model=run.model,
-            gpu=run.gpu,
-            gpus=1,
+            places=(Place(gpu=run.gpu),),
             training=TrainingSpec(),
             budget=Budget(total_tokens=10**8),
             effective_batch_size=16,

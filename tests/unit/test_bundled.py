@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from peftadvisor.advisor import estimate, recommend
+from peftadvisor.advisor.places import named
 from peftadvisor.advisor.question import Question, Recommendation
 from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.measured_runs import logged_counts
@@ -41,8 +42,7 @@ def ask(
 ) -> Recommendation:
     question = Question(
         model=find_model(model),
-        gpu=find_gpu(gpu),
-        gpus=1,
+        places=named(find_gpu(gpu)),
         training=TrainingSpec(seq_len=256, target_len=64),
         budget=Budget(),
         effective_batch_size=16,
@@ -117,8 +117,7 @@ def test_an_estimate_equals_its_row_in_the_recommendation() -> None:
 def test_more_gpus_share_the_effective_batch(gpus: int) -> None:
     question = Question(
         model=find_model("t5-11b"),
-        gpu=find_gpu("a100-80g"),
-        gpus=gpus,
+        places=named(find_gpu("a100-80g"), gpus),
         training=TrainingSpec(),
         budget=Budget(total_tokens=10**8),
         effective_batch_size=16,

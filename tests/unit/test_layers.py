@@ -44,10 +44,9 @@ HOMES = {
     "pynvml": {"cuda"},
     "sklearn": {"cost_model"},
     "plotly": {"report"},
-    "jinja2": {"report"},
     "rich": {"report", "cli"},
     "tokenizers": {"integrations"},
-    "jinja2": {"integrations"},
+    "jinja2": {"integrations", "report"},
     "click": {"cli"},
 }
 NEVER = {"pandas", "requests", "scipy", "setuptools", "pkg_resources"}
