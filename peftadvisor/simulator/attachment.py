@@ -92,7 +92,8 @@ def _fields(config: Any, model: Any) -> list[tuple[str, Any]]:
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         value = getattr(config, field.name)
-        told = value != default or field.name in _TELLING
+        unused = field.name == "r" and hasattr(config, "init_r")  # AdaLoRA's
+        told = value != default or (field.name in _TELLING and not unused)
         if told and value is not None and field.name not in _BOOKKEEPING:
             plain = _plain(value)
             is_list = field.name == "target_modules" and isinstance(plain, list)
