@@ -30,7 +30,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -53,13 +53,17 @@ def main(arguments: list[str]) -> int:
 
 
 def write(folder: Path) -> int:
+    from peftadvisor.data.models import model_ids
     from peftadvisor.errors import UsageError
     from peftadvisor.integrations.exports import FORMATS as TABLE
     from peftadvisor.integrations.exports import export
+    from peftadvisor.integrations.exports.torchtune_models import find_family
 
     for fmt in FORMATS:
         (folder / fmt).mkdir(parents=True, exist_ok=True)
-        for number, (found, advised, job) in enumerate(cases(sorted(TABLE[fmt].methods))):
+        models = [i for i in model_ids() if find_family(i)] if fmt == "torchtune" else MODELS
+        methods = sorted(TABLE[fmt].methods)
+        for number, (found, advised, job) in enumerate(cases(models, methods)):
             try:
                 text = export(found, advised, job, fmt)
             except UsageError as error:
@@ -70,12 +74,13 @@ def write(folder: Path) -> int:
     return 0
 
 
-def cases(methods: list[str]) -> Iterator[tuple[Any, Any, Any]]:
+def cases(models: Sequence[str], methods: list[str]) -> Iterator[tuple[Any, Any, Any]]:
     """Every method on every model, and the levers one at a time."""
     from peftadvisor.advisor.advised import Advised
     from peftadvisor.advisor.estimating import implied_training
     from peftadvisor.data.gpus import find_gpu
     from peftadvisor.data.models import find_model
+    from peftadvisor.methods import find_method
     from peftadvisor.specs import Job, MethodSpec, RunSpec, TrainingSpec
 
     said = {"learning_rate": 2e-4, "schedule": "cosine", "warmup_ratio": 0.03, "weight_decay": 0.1}
@@ -98,8 +103,10 @@ def cases(methods: list[str]) -> Iterator[tuple[Any, Any, Any]]:
     spread = [(2, "ddp"), (4, "fsdp"), (4, "zero-1"), (4, "zero-2"), (8, "zero-3")]
     settings = [(lever, 1, "ddp") for lever in levers] + [({}, *cards) for cards in spread]
     for model, method, (number, (lever, gpus, sharding)) in product(
-        MODELS, methods, enumerate(settings)
+        models, methods, enumerate(settings)
     ):
+        if "quantization" in lever and not find_method(method).quantized_base:
+            continue
         training = implied_training(method, TrainingSpec(micro_batch_size=2, **lever))
         run = RunSpec(
             model=find_model(model),
@@ -190,7 +197,8 @@ def _llamafactory(path: Path) -> None:
     values = _loaded(path)
     for name in ("bf16", "fp16", "deepspeed"):  # looks at this machine's hardware, and for a launch
         values.pop(name, None)
-    HfArgumentParser(there._TRAIN_ARGS).parse_dict(values)
+    model, data, training, tuning, _ = HfArgumentParser(there._TRAIN_ARGS).parse_dict(values)
+    there._verify_model_args(model, data, tuning)
 
 
 def _trl(path: Path) -> None:
@@ -215,6 +223,7 @@ def _trl(path: Path) -> None:
 
 def _torchtune(path: Path) -> None:
     """Every component exists and takes its arguments; the recipe finds what it reads."""
+    import torchtune
     from omegaconf import OmegaConf
     from torchtune.config._utils import _get_component_from_path
 
@@ -226,7 +235,7 @@ def _torchtune(path: Path) -> None:
         if component is not config.get("profiler"):
             signature.bind_partial(**arguments)
     kind = "full" if "lora_rank" not in config.model else "lora"
-    recipe = Path(inspect.getfile(_get_component_from_path("torchtune"))).parent.parent / "recipes"
+    recipe = Path(torchtune.__file__).parent.parent / "recipes"
     source = (recipe / f"{kind}_finetune_single_device.py").read_text(encoding="utf-8")
     needed = set(re.findall(r"\bcfg\.(\w+)\b(?!\()", source)) - {"get"}
     missing = needed - set(config)
@@ -258,8 +267,13 @@ def keys(tool: str, folder: Path) -> int:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     for key in sorted(used):
         kind, source = declared[key]
-        writer.writerow((tool, key, " ".join(kind.split()), source, version(tool)))
+        writer.writerow((tool, key, _short(kind), source, version(tool)))
     return 0
+
+
+def _short(kind: str) -> str:
+    text = " ".join(kind.replace("typing.", "").split())
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _dataclass_fields(*classes: Any) -> dict[str, tuple[str, str]]:
@@ -294,7 +308,10 @@ def _axolotl_fields() -> dict[str, tuple[str, str]]:
     from axolotl.utils.schemas.config import AxolotlInputConfig
 
     return {
-        name: (str(field.annotation), f"{c.__module__}.{c.__name__}")
+        name: (
+            getattr(field.annotation, "__name__", str(field.annotation)),
+            f"{c.__module__}.{c.__name__}",
+        )
         for c in (AxolotlInputConfig, LigerArgs)
         for name, field in c.model_fields.items()
     }
@@ -302,10 +319,10 @@ def _axolotl_fields() -> dict[str, tuple[str, str]]:
 
 def _torchtune_fields() -> dict[str, tuple[str, str]]:
     """Keys of the configs that come with torchtune, and the types of their values there."""
-    import recipes
+    import torchtune
     from omegaconf import OmegaConf
 
-    folder = Path(recipes.__file__).parent / "configs"
+    folder = Path(torchtune.__file__).parent.parent / "recipes" / "configs"
     found: dict[str, tuple[str, str]] = {}
     for path in sorted(folder.glob("*/*_single_device.yaml")):
         for key, value in OmegaConf.to_container(OmegaConf.load(path)).items():

@@ -46,6 +46,7 @@ HOMES = {
     "plotly": {"report"},
     "rich": {"report", "cli"},
     "click": {"cli"},
+    "yaml": {"integrations"},
 }
 NEVER = {"pandas", "requests", "scipy", "setuptools", "pkg_resources"}
 

@@ -45,7 +45,9 @@ def _prediction(export: Export) -> Iterator[str]:
     memory, time = found.memory, found.time
     low, high = format_bytes(memory.low_bytes), format_bytes(memory.high_bytes)
     cards = f"{run.gpus} x {run.gpu.name}, {run.sharding}" if run.gpus > 1 else run.gpu.name
-    libraries = ", ".join(f"{name} {is_}" for name, is_ in found.provenance.versions.items())
+    versions = found.provenance.versions
+    basis = [", ".join(f"{name} {is_}" for name, is_ in versions.items())]
+    basis.append(found.provenance.calibration)
     yield "Predicted:"
     yield f"  memory   {format_bytes(memory.device_peak_bytes)} ({low} to {high} with 90 %) of " + (
         f"{format_bytes(run.gpu.usable_bytes)} on {cards}"
@@ -54,8 +56,10 @@ def _prediction(export: Export) -> Iterator[str]:
     yield f"  time     {format_seconds(time.step_s)} per step ({format_seconds(time.low_s)} to " + (
         f"{format_seconds(time.high_s)} with 90 %), {time.tokens_per_s:,.0f} tokens/s"
     )
-    yield f"  with     {libraries}; {found.provenance.calibration}"
+    yield f"  with     {'; '.join(filter(None, basis))}"
     yield f"  check    {estimate_command(run)}"
+    if run.training.max_grad_norm == 0:
+        yield "           (the command clips gradients, which this run does not)"
 
 
 def _differences(export: Export, differences: Sequence[Difference]) -> Iterator[str]:
@@ -74,10 +78,10 @@ def _advice(export: Export) -> Iterator[str]:
     if told:
         yield "Hyperparameters, and who says so:"
     for advice in told:
-        value = (
-            ", ".join(map(str, advice.value)) if isinstance(advice.value, tuple) else advice.value
-        )
-        yield f"  {advice.name} {value}: {advice.rule} ({advice.source})"
+        value = advice.value
+        shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+        source = f" ({advice.source})" if advice.source else ""
+        yield f"  {advice.name} {shown}: {advice.rule}{source}"
 
 
 def _percent(share: float) -> str:

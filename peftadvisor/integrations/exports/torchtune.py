@@ -126,7 +126,6 @@ def _model(export: Export, family: Family, size: str) -> dict[str, Any]:
         "_component_": family.model(size, lora=True, quantized=quantized),
         "lora_attn_modules": attention,
         "apply_lora_to_mlp": feed_forward,
-        "apply_lora_to_output": False,
         "lora_rank": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": float(lora.dropout),

@@ -10,7 +10,7 @@ def yaml_text(head: str, values: Mapping[str, Any]) -> str:
     """A comment and a mapping, in its order."""
     import yaml  # 20 ms of import that only exports need
 
-    body: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
+    body: str = yaml.safe_dump(dict(values), sort_keys=False, width=100)
     return f"{head}\n{body}"
 
 
