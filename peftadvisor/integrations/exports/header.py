@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from peftadvisor.integrations.exports.commands import estimate_command
+from peftadvisor.integrations.exports.schedule import applied
 from peftadvisor.integrations.exports.value import Difference, Export, as_run
 from peftadvisor.methods import find_method
 from peftadvisor.units import format_bytes, format_seconds
@@ -74,7 +75,7 @@ def _differences(export: Export, differences: Sequence[Difference]) -> Iterator[
 
 
 def _advice(export: Export) -> Iterator[str]:
-    told = [advice for advice in export.advised if advice.rule]
+    told = applied(export)
     if told:
         yield "Hyperparameters, and who says so:"
     for advice in told:

@@ -24,7 +24,7 @@ from peftadvisor.integrations.exports.peft_methods import (
 from peftadvisor.integrations.exports.peft_model import load_model
 from peftadvisor.integrations.exports.peft_trainer import arguments
 from peftadvisor.integrations.exports.python_source import Code, assigned, call, indented, literal
-from peftadvisor.integrations.exports.schedule import duration
+from peftadvisor.integrations.exports.schedule import duration, optimizer_steps
 from peftadvisor.integrations.exports.value import Difference, Export, Format, loop_difference
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def differences(export: Export, task: str) -> list[Difference]:
         found.append(Difference("PEFT starts LoftQ on a 4-bit base by one iteration"))
     if name == "trainable-tokens" and export.settings["token_indices"] is None:
         found.append(Difference("the first 32 tokens stand as an example for those to be trained"))
-    if name == "adalora" and "steps" not in duration(export):
+    if name == "adalora" and optimizer_steps(export) is None:
         found.append(Difference("total_step is to be set to the optimizer steps of the run"))
     if export.run.gpus > 1 and export.run.sharding.startswith("zero"):
         found.append(Difference("DeepSpeed keeps fp32 copies of trained 16-bit weights besides"))

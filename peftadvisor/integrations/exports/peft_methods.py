@@ -8,7 +8,7 @@ from typing import Any
 
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.exports.python_source import Code, call, literal
-from peftadvisor.integrations.exports.schedule import duration
+from peftadvisor.integrations.exports.schedule import optimizer_steps
 from peftadvisor.integrations.exports.value import Export
 
 SELECTIVE = ("full", "bitfit", "attention-tuning", "cross-attention-tuning")
@@ -122,11 +122,10 @@ STEPS: Mapping[str, Steps] = {
 
 def config_fields(export: Export, fields: Mapping[str, Any]) -> dict[str, Any]:
     """PEFT's config with what the meta device hides, or what the length of the job decides."""
-    method, settings, lasts = export.run.method.name, export.settings, duration(export)
+    method, settings, steps = export.run.method.name, export.settings, optimizer_steps(export)
     if method in ("pissa", "olora"):
         return {**fields, "init_lora_weights": settings.get("init", method)}
-    if method == "adalora" and "steps" in lasts:
-        steps = int(lasts["steps"])
+    if method == "adalora" and steps is not None:
         return {**fields, "tinit": steps // 10, "tfinal": steps // 3, "total_step": steps}
     return dict(fields)
 

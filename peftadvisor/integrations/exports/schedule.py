@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from peftadvisor.advisor.advised import Advised, Value
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.exports.value import Export
 
@@ -30,16 +32,16 @@ OPTIMIZERS = {
     "sgd": "sgd",
 }
 """What ``TrainingArguments.optim`` is called; AdamW's for-loop has no name there."""
+_FOLLOWED = frozenset(
+    {"learning_rate", "lr_scheduler", "schedule", "warmup_ratio", "weight_decay"}
+    | {"max_grad_norm", "epochs", "steps"}
+)
 REENTRANT = {"none": None, "non-reentrant": False, "reentrant": True}
 
 
 def duration(export: Export) -> dict[str, float | int]:
     """``epochs`` or ``steps``: the job's own, else the advised; empty where nobody says."""
-    job = export.job
-    said = {
-        "steps": job.steps,
-        "epochs": job.epochs,
-    }
+    said = {"steps": export.job.steps, "epochs": export.job.epochs}
     advised = {name: export.advice(name) for name in said}
     for source in (said, advised):
         for name, value in source.items():
@@ -48,13 +50,42 @@ def duration(export: Export) -> dict[str, float | int]:
     return {}
 
 
+def optimizer_steps(export: Export) -> int | None:
+    """Optimizer steps of the job, None where its size is not known."""
+    lasts, t, examples = duration(export), export.training, export.job.examples
+    if "steps" in lasts:
+        return int(lasts["steps"])
+    if examples is None or "epochs" not in lasts:
+        return None
+    batch = t.micro_batch_size * t.gradient_accumulation_steps * export.run.gpus
+    return math.ceil(examples * lasts["epochs"] / batch)
+
+
+def advised_schedule(export: Export) -> Value | None:
+    """The schedule under either name that it goes by."""
+    named = export.advice("lr_scheduler")
+    return export.advice("schedule") if named is None else named
+
+
+def applied(export: Export) -> list[Advised]:
+    """The advice that an export follows, the rest being settled by the run or the job."""
+    lasts, settings = duration(export), export.settings
+    said_by_the_job = {"epochs", "steps"} - {name for name in lasts if export.advice(name)}
+    return [
+        advice
+        for advice in export.advised
+        if (advice.name in _FOLLOWED and advice.name not in said_by_the_job)
+        or (advice.name in settings and settings[advice.name] == advice.value)
+    ]
+
+
 def schedule(export: Export) -> str | None:
     """The advised schedule by transformers' name.
 
     Raises:
         UsageError: transformers has none of this name.
     """
-    value = export.advice("schedule")
+    value = advised_schedule(export)
     if value is None:
         return None
     name = str(value).replace("-", "_").replace(" ", "_")

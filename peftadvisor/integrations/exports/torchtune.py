@@ -9,7 +9,13 @@ from typing import Any
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.exports.header import header
 from peftadvisor.integrations.exports.lora import Lora, lora_of
-from peftadvisor.integrations.exports.schedule import duration, max_grad_norm, rate
+from peftadvisor.integrations.exports.schedule import (
+    advised_schedule,
+    duration,
+    max_grad_norm,
+    optimizer_steps,
+    rate,
+)
 from peftadvisor.integrations.exports.torchtune_models import Family, find_family
 from peftadvisor.integrations.exports.value import (
     Difference,
@@ -212,19 +218,8 @@ def _learning(export: Export) -> dict[str, Any]:
 
 
 def _warmup_steps(export: Export) -> int:
-    share, steps = rate(export, "warmup_ratio"), _steps(export)
+    share, steps = rate(export, "warmup_ratio"), optimizer_steps(export)
     return 0 if share is None or steps is None else math.ceil(share * steps)
-
-
-def _steps(export: Export) -> int | None:
-    """Optimizer steps of the job, None where its size is not known."""
-    lasts, t, examples = duration(export), export.training, export.job.examples
-    if "steps" in lasts:
-        return int(lasts["steps"])
-    if examples is None or "epochs" not in lasts:
-        return None
-    batch = t.micro_batch_size * t.gradient_accumulation_steps * export.run.gpus
-    return math.ceil(examples * lasts["epochs"] / batch)
 
 
 def _memory(export: Export) -> dict[str, Any]:
@@ -258,11 +253,11 @@ def _differences(export: Export) -> list[Difference]:
 
 
 def _schedule_differences(export: Export) -> list[Difference]:
-    named = export.advice("schedule")
+    named = advised_schedule(export)
     found = []
     if named not in (None, "cosine"):
         found.append(Difference(f"the schedule is a cosine, not {named}: torchtune has no other"))
-    if rate(export, "warmup_ratio") and _steps(export) is None:
+    if rate(export, "warmup_ratio") and optimizer_steps(export) is None:
         found.append(Difference("there is no warmup: its steps depend on the size of the job"))
     return found
 
