@@ -18,6 +18,7 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from peftadvisor.advisor.advised import Advised
 from peftadvisor.cli import estimate as estimate_cli
 from peftadvisor.cli import inputs
 from peftadvisor.data.gpus import custom_gpu, find_gpu, load_gpus
@@ -354,6 +355,7 @@ def test_runs_that_differ(fmt: str, training: dict[str, Any], expected: list[str
         ("llamafactory", run_of("lora", dtype="fp32"), "loads frozen weights in 16 bits"),
         ("llamafactory", run_of("full", dtype="fp16"), "trains no weights in fp16"),
         ("peft", run_of("full", dtype="fp16", amp=True), "cannot scale the gradients of fp16"),
+        ("axolotl", run_of("lora", model="gpt2", loss="fused"), "Liger has no loss for models of"),
         ("peft", run_of("x-lora"), "x-lora needs trained LoRA experts"),
         ("peft", run_of("cpt"), "cpt needs the tokens of its examples"),
         ("trl", run_of("lora", model="chatglm3-6b"), "runs code of its own"),
@@ -364,6 +366,29 @@ def test_refusals(fmt: str, run: RunSpec, message: str) -> None:
         export(estimate_of(run), ADVICE, Job(), fmt)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_advice_that_is_followed_is_told() -> None:
+    """Not the rank that the run does not have, nor the epochs that the job overrides."""
+    more = advice(rank=64, alpha=16, optimizer="adafactor", lr_scheduler="constant", epochs=3)
+    text = text_of("trl", RUN, Job(steps=9), advised=(*advice(warmup_ratio=0.1), *more))
+    told = [line for line in text.splitlines() if "a rule (a source)" in line]
+    assert [line.split()[1] for line in told] == ["warmup_ratio", "alpha", "lr_scheduler"]
+    values = yaml.safe_load(text)
+    assert (values["max_steps"], values["lr_scheduler_type"]) == (9, "constant_with_warmup")
+    assert "num_train_epochs" not in values
+    strange = advice(learning_rate=1e-3, schedule="zigzag")
+    with pytest.raises(UsageError, match="the schedule 'zigzag' has no name in transformers"):
+        text_of("axolotl", RUN, advised=strange)
+
+
+def test_norms_to_clip_at() -> None:
+    low = advice(learning_rate=1e-3, max_grad_norm=0.3)
+    assert "max_grad_norm: 0.3" in text_of("trl", RUN, advised=low)
+    unclipped = replace(RUN, training=replace(RUN.training, max_grad_norm=0.0))
+    text = text_of("trl", unclipped, advised=low)
+    assert "max_grad_norm: 0.0" in text
+    assert "(the command clips gradients, which this run does not)" in text
 
 
 def test_what_a_learning_rate_is_needed_for() -> None:
@@ -499,7 +524,8 @@ def runs(draw: st.DrawFn) -> RunSpec:
     method = find_method(draw(st.sampled_from(sorted(set(method_names()) - {"smile"}))))
     chosen = {}
     for parameter in method.hyperparameters:
-        if draw(st.booleans()):
+        negative = isinstance(parameter.default, int) and parameter.default < 0  # --set takes none
+        if draw(st.booleans()) and not negative:
             kind = SETTINGS.get(parameter.name, st.just(parameter.default))
             given_ = st.sampled_from(parameter.choices) if parameter.choices else kind
             chosen[parameter.name] = draw(given_)
@@ -552,6 +578,11 @@ HOSTILE = (
 )
 
 
+def hostile_advice(text: str) -> tuple[Advised, ...]:
+    told = {"rule": text, "source": text, "confidence": "low"}
+    return (Advised(name="dropout", value=0.0, **told),)  # type: ignore[arg-type]
+
+
 def named(model_id: str) -> ModelSpec:
     return replace(find_model("meta-llama/Llama-3.2-1B"), id=model_id)
 
@@ -560,7 +591,7 @@ def named(model_id: str) -> ModelSpec:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_stay_inside_of_yaml(fmt: str, name: str) -> None:
     key = {"axolotl": "base_model"}.get(fmt, "model_name_or_path")
-    advised = (*ADVICE, *advice(beta=name))
+    advised = (*ADVICE, *hostile_advice(name))
     loaded = yaml.safe_load(text_of(fmt, replace(RUN, model=named(name)), advised=advised))
     assert loaded == {**values_of(fmt, RUN), key: name}
 
@@ -579,7 +610,7 @@ def test_names_stay_inside_of_python(name: str, monkeypatch: pytest.MonkeyPatch)
         linears=("q_proj",),
     )
     monkeypatch.setattr(peft, "attachment", lambda _: found)
-    advised = (*ADVICE, *advice(beta=name))
+    advised = (*ADVICE, *hostile_advice(name))
     source = text_of("peft", replace(RUN, model=named(name)), advised=advised)
     tree = ast.parse(source)
     strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value == name]

@@ -12,6 +12,7 @@ from peftadvisor.data.query_value import query_value
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.exports import axolotl, llamafactory, peft, torchtune, trl
 from peftadvisor.integrations.exports.commands import estimate_command
+from peftadvisor.integrations.exports.liger import MODEL_TYPES
 from peftadvisor.integrations.exports.lora import REMOTE
 from peftadvisor.integrations.exports.value import Export, Format
 from peftadvisor.methods import find_method
@@ -77,6 +78,11 @@ def _require_offered(chosen: Format, run: RunSpec) -> None:
     if chosen.text_only and not generates_text(run.model.config):
         raise UsageError(
             f"{chosen.name} trains causal language models, and {run.model.id} is none; use peft"
+        )
+    if chosen.liger and run.training.loss != "torch" and run.model.model_type not in MODEL_TYPES:
+        raise UsageError(
+            f"Liger has no loss for models of type {run.model.model_type}; estimate with --loss "
+            "torch"
         )
     for lever, value in _levers(run):
         offered = chosen.offers.get(lever)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from peftadvisor.integrations.exports.liger import LOSSES, OTHERS_OFF
 from peftadvisor.integrations.exports.peft_methods import low_rank_arguments
 from peftadvisor.integrations.exports.python_source import Code
 from peftadvisor.integrations.exports.schedule import OPTIMIZERS, REENTRANT, trainer_arguments
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from peftadvisor.simulator.attachment import Attachment
 
 WARMUP = {"5": "warmup_steps", "4": "warmup_ratio", "4.45": "warmup_ratio"}
-LIGER: Mapping[str, dict[str, bool]] = {
-    "fused": {"cross_entropy": True, "fused_linear_cross_entropy": False},
-    "fused-linear": {"cross_entropy": False, "fused_linear_cross_entropy": True},
-}
-"""Liger's loss alone, as it is estimated; its other kernels stay off."""
-OTHERS_OFF = {"rope": False, "rms_norm": False, "swiglu": False}
 
 
 def arguments(export: Export, found: Attachment) -> dict[str, Any]:
@@ -66,7 +60,7 @@ def _autocast(export: Export) -> dict[str, bool]:
 def _loss(export: Export) -> dict[str, Any]:
     if export.training.loss == "torch":
         return {}
-    kernels = {**LIGER[export.training.loss], **OTHERS_OFF}
+    kernels = {**LOSSES[export.training.loss], **OTHERS_OFF}
     return {"use_liger_kernel": True, "liger_kernel_config": kernels}
 
 

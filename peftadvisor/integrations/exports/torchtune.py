@@ -265,6 +265,7 @@ def _schedule_differences(export: Export) -> list[Difference]:
 FORMAT = Format(
     name="torchtune",
     write=write,
+    liger=False,
     methods=frozenset({"full", *_LORA}),
     offers={
         "dtype": ("bf16", "fp32"),

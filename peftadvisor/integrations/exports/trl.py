@@ -135,6 +135,7 @@ def _differences(export: Export) -> list[Difference]:
 FORMAT = Format(
     name="trl",
     write=write,
+    liger=False,
     methods=frozenset({"full", *_LORA}),
     offers={
         "quantization": ("none", "nf4", "nf4-dq", "int8"),

@@ -82,7 +82,8 @@ class Format:
     """A format: who writes it, for which methods, and which values of a lever it has.
 
     A lever that ``offers`` does not name is offered with all its values; ``text_only`` says that
-    the format trains causal language models and no others.
+    the format trains causal language models and no others, ``liger`` that its losses other than
+    torch's are Liger's.
     """
 
     name: str
@@ -90,3 +91,4 @@ class Format:
     methods: frozenset[str]
     offers: Mapping[str, Collection[str]]
     text_only: bool = True
+    liger: bool = True
