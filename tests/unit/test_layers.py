@@ -48,6 +48,7 @@ HOMES = {
     "tokenizers": {"integrations"},
     "jinja2": {"integrations", "report"},
     "click": {"cli"},
+    "yaml": {"integrations"},
 }
 NEVER = {"pandas", "requests", "scipy", "setuptools", "pkg_resources"}
 
