@@ -198,9 +198,11 @@ def oom_estimate(estimate: Estimate) -> Estimate:
 @pytest.fixture
 def recommendation(estimate: Estimate, oom_estimate: Estimate) -> Any:
     """One choice that fits, one tight, one method too large, one impossible."""
+    from peftadvisor.advisor.advised import Advised, Finding
+    from peftadvisor.advisor.pilot import pilot_plan
     from peftadvisor.advisor.places import Place
-    from peftadvisor.advisor.question import Choice, Question, Recommendation, Rejection
-    from peftadvisor.specs import Budget
+    from peftadvisor.advisor.question import Choice, Pick, Question, Recommendation, Rejection
+    from peftadvisor.specs import Budget, Job
 
     run = estimate.run
     over = oom_estimate.memory.device_peak_bytes - run.gpu.usable_bytes
@@ -210,7 +212,51 @@ def recommendation(estimate: Estimate, oom_estimate: Estimate) -> Any:
         cost=Cost(),
         oom_probability=0.015,
     )
+    first = Choice(
+        estimate=estimate,
+        score_reasons=("best evidence of the methods that fit", "fastest of them"),
+        citations=("R1 (high)", "R2 (medium)"),
+        advised=(
+            Advised(
+                name="learning_rate",
+                value=2e-4,
+                rule="begin at 2e-4 and try a third and three times of it",
+                source="a cookbook",
+                confidence="medium",
+                low=1e-4,
+                high=4e-4,
+            ),
+            Advised(
+                name="lr_scheduler",
+                value="cosine",
+                rule="cosine in most recipes",
+                source="recipes",
+                confidence="low",
+            ),
+        ),
+        findings=(
+            Finding(
+                rule="E37",
+                kind="warns",
+                statement="Alpha and the learning rate are one knob: change them together.",
+                source="two studies",
+                confidence="high",
+            ),
+        ),
+        pareto=True,
+    )
     return Recommendation(
+        picks=(
+            Pick(
+                role="safest",
+                choice=first,
+                why="it is what other methods are compared with",
+                not_next="ia3: 1.2 times as fast, -5% memory, 0.33 [0.07, 0.65]",
+                limited_by="memory allows micro-batch 8; the step is bound by compute",
+                changes=("samples of up to 768 tokens fit too, at micro-batch 8",),
+            ),
+        ),
+        pilot=pilot_plan(2e-4, Job(examples=20_000), test_examples=500),
         question=Question(
             model=run.model,
             places=(Place(gpu=run.gpu),),
@@ -220,11 +266,7 @@ def recommendation(estimate: Estimate, oom_estimate: Estimate) -> Any:
             methods=None,
         ),
         choices=(
-            Choice(
-                estimate=estimate,
-                score_reasons=("best evidence of the methods that fit", "fastest of them"),
-                citations=("R1 (high)", "R2 (medium)"),
-            ),
+            first,
             Choice(estimate=second, score_reasons=("smallest adapter",), citations=()),
         ),
         rejected=(

@@ -23,12 +23,16 @@ from peftadvisor.cost_model.memory import least_device_bytes, most_device_bytes
 from peftadvisor.cost_model.sharding import shard
 from peftadvisor.cost_model.time import step_seconds_at
 from peftadvisor.cost_model.uncertainty import kind_of
-from peftadvisor.simulator.library import attention_kernels
+from peftadvisor.simulator.library import Kernels as AttentionKernels
 from peftadvisor.simulator.obtain import Progress, Simulated, obtain
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recording import Integers
 from peftadvisor.simulator.regimes import ALIGNMENT
 from peftadvisor.specs import RunSpec
+
+
+SHARED_KERNELS: AttentionKernels = "flash"
+"""Those by which many places are weighed together, whichever each prefers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +90,9 @@ def divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def _recorded_as(place: Place) -> tuple[str, int, str, str]:
-    """What a place's recording depends on."""
-    dtype = "bf16" if computes_bf16(place.gpu) else "fp16"
-    return attention_kernels(place.gpu), place.count, place.sharding, dtype
+def _recorded_as(place: Place) -> tuple[int, str, str]:
+    """What places share a recording: which attention kernel they prefer is left to the replay."""
+    return place.count, place.sharding, "bf16" if computes_bf16(place.gpu) else "fp16"
 
 
 def _run(question: Question, setting: Setting, place: Place, batches: tuple[int, int]) -> RunSpec:
@@ -147,7 +150,10 @@ def _stretch(
     per_gpu = max(1, question.effective_batch_size // place.count)
     micro = np.array(batches, dtype=np.int64)
     run = _run(question, setting, place, (batches[0], per_gpu // batches[0]))
-    simulated = obtain(variant_of(run), exact=False, progress=progress)
+    variant = variant_of(run)
+    if len(question.places) > 1:
+        variant = dataclasses.replace(variant, kernels=SHARED_KERNELS)
+    simulated = obtain(variant, exact=False, progress=progress)
     _, s, t = simulated.point
     points = [(b, s, t) for b in batches]
     table = simulated.recording.kernel_table(_timed(question, points), simulated.units)

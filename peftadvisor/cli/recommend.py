@@ -73,7 +73,7 @@ def command(fmt: str, out: str | None, export: str | None, pick: str, **values: 
 
 def _exported(recommendation: Recommendation, export: str, role: str) -> str:
     """The configuration of one of the named answers; what it is goes to stderr."""
-    from peftadvisor.integrations import exports
+    from peftadvisor.integrations.exports import export as written
 
     if not recommendation.picks:
         raise UsageError(f"nothing fits, so there is nothing to export; {_way_out(recommendation)}")
@@ -83,7 +83,7 @@ def _exported(recommendation: Recommendation, export: str, role: str) -> str:
         note(f"the {role} answer is the {pick.role} one")
     choice = pick.choice
     note(f"{choice.estimate.run.method.name} on {choice.estimate.run.gpu.id}, for {export}")
-    return exports.export(choice.estimate, choice.advised, recommendation.question.job, export)
+    return written(choice.estimate, choice.advised, recommendation.question.job, export)
 
 
 def _way_out(recommendation: Recommendation) -> str:

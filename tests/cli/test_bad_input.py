@@ -42,7 +42,10 @@ def complain(capsys: pytest.CaptureFixture[str]) -> Complain:
     [
         (("guess",), "No such command 'guess'"),
         (("estimate",), "Missing option '--model'"),
-        (("recommend", "--model", "t5-small"), "Missing option '--gpu'"),
+        (("recommend", "--gpu", "t4"), "Missing option '--model'"),
+        (("recommend", "--model", "t5-small", "--gpu-memory", "9GiB"), "add --gpu NAME"),
+        (("recommend", "--model", "t5-small", "--max-usd-per-hour", "0.001"), "no GPU costs so"),
+        (("recommend", "--model", "t5-small", "--tokenizer", "x"), "add --dataset FILE"),
         (("estimate", *RUN), "Missing option '--method'"),
         ((*ESTIMATE, "--speed", "9"), "--speed"),
         ((*ESTIMATE, "surprise"), "unexpected extra argument"),
@@ -137,7 +140,11 @@ def test_wrong_values(arguments: tuple[str, ...], message: str, complain: Compla
         (("--max-usd", "much"), "'much' is no number above 0"),
         (("--max-hours", "3"), "--max-hours limits the whole job; give its size with --tokens"),
         (("--max-usd", "9"), "--max-usd limits the whole job; give its size with --tokens"),
-        (("--rank", "8"), "--rank"),
+        (("--reduction", "8"), "--reduction"),
+        (("--export", "excel"), "'excel' is not one of"),
+        (("--max-stored", "small"), "'small' is no amount of memory"),
+        (("--epochs", "2", "--steps", "10"), "epochs and steps are both given"),
+        (("--examples", "9", "--dataset", "x.jsonl"), "x.jsonl"),
     ],
 )
 def test_wrong_questions(arguments: tuple[str, ...], message: str, complain: Complain) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from peftadvisor import advisor
+from peftadvisor.advisor.question import Needs
 from peftadvisor.cli.main import main
 from peftadvisor.cli.output import progress
 from peftadvisor.errors import PeftAdvisorError
 from peftadvisor.profiles import Estimate
-from peftadvisor.specs import Budget, RunSpec, TrainingSpec
+from peftadvisor.specs import Budget, Job, RunSpec, TrainingSpec
 from peftadvisor.units import GIB
 
 ESTIMATE = ("estimate", "--model", "t5-small", "--gpu", "a100-40g", "--method", "lora")
@@ -128,17 +129,32 @@ def test_a_short_model_gets_a_short_sequence(stub: Stub, tmp_path: Path) -> None
 def test_recommend_asks_the_question(stub: Stub) -> None:
     options = (
         "--methods lora,full --tokens 10M --max-hours 5 --max-usd 20 --seq-len 256 "
-        "--gpus 4 --sharding zero-2 --expandable-segments"
+        "--gpus 4 --sharding zero-2 --expandable-segments --task code --examples 500 --epochs 2 "
+        "--mergeable --max-stored 50MiB --max-memory 20GiB --rank 4 --optimizer sgd "
+        "--gradient-checkpointing none --test-examples 90"
     )
     command = ("recommend", "--model", "t5-small", "--gpu", "a100-40g", *options.split())
     assert main(command) == 0
     question = stub.asked
     assert question.methods == ("lora", "full")
     assert question.effective_batch_size == 16
-    assert (question.gpus, question.sharding) == (4, "zero-2")
+    (place,) = question.places
+    assert (place.gpu.id, place.count, place.sharding) == ("a100-40g", 4, "zero-2")
+    assert question.job == Job(task="code", examples=500, epochs=2.0)
+    assert question.needs == Needs(mergeable=True, max_stored_bytes=50 * 2**20)
+    assert (question.settings, question.test_examples) == ((("rank", 4),), 90)
+    assert (question.optimizers, question.checkpointing) == (("sgd",), ("none",))
     assert question.expandable_segments is True
-    assert question.training == TrainingSpec(seq_len=256)
-    assert question.budget == Budget(total_tokens=10**7, max_hours=5.0, max_usd=20.0)
+    assert question.training == TrainingSpec(seq_len=256, optimizer="sgd")
+    limits = {"max_hours": 5.0, "max_usd": 20.0, "max_memory_bytes": 20 * 2**30}
+    assert question.budget == Budget(total_tokens=10**7, **limits)
+
+
+def test_without_a_gpu_every_one_with_a_price_is_a_candidate(stub: Stub) -> None:
+    assert main(["recommend", "--model", "t5-small", "--max-usd-per-hour", "1"]) == 0
+    places = stub.asked.places
+    assert len({place.gpu.id for place in places}) > 10
+    assert all((place.usd_per_hour or 9) <= 1 for place in places)
 
 
 @pytest.mark.parametrize(("given", "asked"), [((), None), (("--methods", "all"), ("all",))])

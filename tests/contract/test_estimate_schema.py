@@ -46,12 +46,16 @@ def test_an_estimate_keeps_to_the_schema(name: str, request: pytest.FixtureReque
 
 def test_a_recommendation_holds_estimates(recommendation: Any) -> None:
     data = as_json(recommendation)
-    kinds = ["recommendations", "rejected", "further", "notes"]
-    assert list(data) == ["schema_version", "question", *kinds]
-    for entry in data["recommendations"]:
-        why, citations = entry.pop("why"), entry.pop("citations")
-        assert why
-        assert isinstance(citations, list)
+    kinds = ["picks", "recommendations", "rejected", "further", "ways_out", "pilot", "notes"]
+    assert list(data) == ["schema_version", "question", *kinds, "weighed"]
+    for entry in [*data["recommendations"], *(pick["estimate"] for pick in data["picks"])]:
+        assert entry.pop("why")
+        assert isinstance(entry.pop("citations"), list)
+        assert isinstance(entry.pop("pareto"), bool)
+        for advised in entry.pop("hyperparameters"):
+            assert {"name", "value", "rule", "source", "confidence"} <= set(advised)
+        for finding in entry.pop("findings"):
+            assert finding["kind"] in ("supports", "warns", "conflict")
         VALIDATOR.validate(entry)
         check_memory(entry["memory"])
     for rejection in data["rejected"]:
