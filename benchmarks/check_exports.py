@@ -7,16 +7,20 @@ needed. In the project's environment, write a set of configs:
 
 Then, in an environment with the tool, let it read them:
 
-    python -m venv axolotl && axolotl/bin/pip install torch transformers==5.23.* peft==0.21.* \
-        trl datasets accelerate pydantic pillow addict fire bitsandbytes
-    axolotl/bin/pip install --no-deps axolotl==0.19.0
-    axolotl/bin/python benchmarks/check_exports.py read axolotl FOLDER
+    pip install torch transformers==5.23.* peft==0.21.* trl==1.16.0 datasets accelerate pydantic \
+        pyyaml pillow addict fire colorama art packaging bitsandbytes
+    pip install --no-deps axolotl==0.19.0
+    python benchmarks/check_exports.py read axolotl FOLDER     (and, in the same one, read trl)
 
-    pip install torch transformers==5.6.0 peft==0.18.1 trl==0.24.0 datasets==4.0.0 \
-        accelerate==1.11.0 omegaconf; pip install --no-deps llamafactory==0.9.5
-    pip install torch torchao==0.10.0 datasets omegaconf sentencepiece tiktoken blobfile \
-        kagglehub pillow; pip install --no-deps torchtune==0.6.1
-    pip install torch transformers==5.23.* peft==0.21.* datasets accelerate trl==1.16.0
+    pip install torch transformers==5.6.0 peft==0.18.1 trl==0.24.0 datasets==4.0.0 accelerate \
+        omegaconf pydantic pyyaml
+    pip install --no-deps llamafactory==0.9.5
+    python benchmarks/check_exports.py read llamafactory FOLDER
+
+    pip install torch torchao==0.10.0 datasets omegaconf pyyaml numpy tqdm psutil safetensors \
+        huggingface_hub sentencepiece tiktoken blobfile tokenizers kagglehub pillow bitsandbytes
+    pip install --no-deps torchtune==0.6.1
+    python benchmarks/check_exports.py read torchtune FOLDER
 
 ``read`` prints one line for each config and ends with an exit code of 1 if one does not load.
 ``keys TOOL`` prints the rows of ``tests/unit/exports_keys.csv``: the keys that the configs in
@@ -38,7 +42,17 @@ from typing import Any
 
 FORMATS = ("axolotl", "llamafactory", "torchtune", "trl")
 MODELS = ("meta-llama/Llama-3.2-1B", "Qwen/Qwen2.5-7B-Instruct", "google/gemma-3-4b-it")
-COLUMNS = ("format", "key", "type", "source", "version")
+LEVERS: list[dict[str, Any]] = [
+    {},
+    {"gradient_checkpointing": "non-reentrant", "optimizer": "adamw-fused"},
+    {"gradient_checkpointing": "non-reentrant", "padded": True},
+    {"gradient_checkpointing": "reentrant", "dtype": "fp16"},
+    {"amp": True, "attention": "flash_attention_2", "optimizer": "adamw-fused"},
+    {"dtype": "fp32", "attention": "eager", "optimizer": "paged-adamw-8bit"},
+    {"quantization": "nf4", "loss": "fused-linear", "optimizer": "adafactor"},
+    {"quantization": "int8", "loss": "fused", "optimizer": "sgd"},
+    {"quantization": "nf4-dq", "kbit_preparation": "trl", "optimizer": "adamw-8bit"},
+]
 
 
 def main(arguments: list[str]) -> int:
@@ -88,20 +102,9 @@ def cases(models: Sequence[str], methods: list[str]) -> Iterator[tuple[Any, Any,
         Advised(name=name, value=value, rule="for a check", source="", confidence="low")
         for name, value in said.items()
     )
-    levers: list[dict[str, Any]] = [
-        {},
-        {"gradient_checkpointing": "non-reentrant", "optimizer": "adamw-fused"},
-        {"gradient_checkpointing": "non-reentrant", "padded": True},
-        {"gradient_checkpointing": "reentrant", "dtype": "fp16"},
-        {"amp": True, "attention": "flash_attention_2", "optimizer": "adamw-fused"},
-        {"dtype": "fp32", "attention": "eager", "optimizer": "paged-adamw-8bit"},
-        {"quantization": "nf4", "loss": "fused-linear", "optimizer": "adafactor"},
-        {"quantization": "int8", "loss": "fused", "optimizer": "sgd"},
-        {"quantization": "nf4-dq", "kbit_preparation": "trl", "optimizer": "adamw-8bit"},
-    ]
     jobs = (Job(epochs=3), Job(steps=100, learned_per_example=50.0))
     spread = [(2, "ddp"), (4, "fsdp"), (4, "zero-1"), (4, "zero-2"), (8, "zero-3")]
-    settings = [(lever, 1, "ddp") for lever in levers] + [({}, *cards) for cards in spread]
+    settings = [(lever, 1, "ddp") for lever in LEVERS] + [({}, *cards) for cards in spread]
     for model, method, (number, (lever, gpus, sharding)) in product(
         models, methods, enumerate(settings)
     ):

@@ -63,6 +63,16 @@ TINY: Mapping[str, Mapping[str, Any]] = {
         "vocab_size": 300,
         "max_position_embeddings": 512,
     },
+    "masked-bert": {
+        "model_type": "bert",
+        "architectures": ["BertForMaskedLM"],
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 300,
+        "max_position_embeddings": 512,
+    },
 }
 """Configs of models that train in a second on a CPU."""
 
@@ -140,11 +150,16 @@ def save_model(kind: str, folder: Path) -> Path:
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         getattr(transformers, names[0])(config).to(torch.bfloat16).save_pretrained(folder)
-    words = {word: number for number, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
+    special = ("<pad>", "</s>", "<unk>")
+    words = {word: number for number, word in enumerate((*special, *WORDS, "<mask>"))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        mask_token="<mask>",
     ).save_pretrained(folder)
     return folder
 
@@ -156,6 +171,7 @@ def save_data(kind: str, path: Path, lines: int = 24) -> Path:
         "llama": {"text": text},
         "t5": {"prompt": text, "completion": "two cat"},
         "bert": {"text": text, "label": 1},
+        "masked-bert": {"text": text},
     }[kind]
     path.write_text(lines * (json.dumps(example) + "\n"), encoding="utf-8")
     return path

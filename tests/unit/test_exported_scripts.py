@@ -165,6 +165,7 @@ def test_scripts_train(method: str, training: dict[str, Any], folder: Path, tmp_
         ("lora", "t5", {"gradient_checkpointing": "non-reentrant"}),
         ("bitfit", "bert", {"dtype": "fp32"}),
         ("warp", "bert", {"padded": True}),
+        ("lora", "masked-bert", {}),
     ],
 )
 def test_what_scripts_do_besides(
@@ -317,6 +318,13 @@ def test_starts_that_the_meta_device_hides() -> None:
     assert 'optim_args="rank=128,update_proj_gap=200,scale=0.25"' in galore
     names = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
     assert f'optim_target_modules=r".*\\.({names})"' in galore
+
+
+def test_towers_are_loaded_and_left_alone() -> None:
+    source = script(run_of("lora", model="google/gemma-3-4b-it"))
+    assert "AutoModelForImageTextToText.from_pretrained" in source
+    assert "model.config.get_text_config().use_cache = False" in source
+    assert r'target_modules=r"model\.language_model\.(.*\.)?(q_proj|v_proj)"' in source
 
 
 def test_tasks_that_are_not_text() -> None:

@@ -246,8 +246,9 @@ def test_quantized_bases() -> None:
         assert factory["lora_target"] == "all"
         assert values_of("trl", run).get("use_bnb_nested_quant") == (True if double else None)
     model = values_of("torchtune", run)["model"]
-    assert model["_component_"] == "torchtune.models.llama3_2.qlora_llama3_2_1b"
+    assert model["_component_"] == "torchtune.models.llama3_2.lora_llama3_2_1b"
     assert model["apply_lora_to_mlp"] is True
+    assert model["quantize_base"] is True
 
 
 def test_sharded_runs() -> None:
@@ -347,8 +348,8 @@ def test_runs_that_differ(fmt: str, training: dict[str, Any], expected: list[str
         ("torchtune", run_of("lora", model="Qwen/Qwen3-8B"), "no builder for Qwen/Qwen3-8B"),
         (
             "torchtune",
-            run_of("qlora", model="Qwen/Qwen2-7B", quantization="nf4-dq"),
-            "torchtune has no quantized Qwen/Qwen2-7B",
+            run_of("dora", model="meta-llama/Llama-3.1-405B"),
+            "torchtune has no DoRA for meta-llama/Llama-3.1-405B",
         ),
         ("torchtune", run_of("lora", amp=True), "torchtune has no autocast"),
         ("axolotl", run_of("lora", dtype="fp32", amp=True), "in the dtype of autocast"),
@@ -426,7 +427,7 @@ def test_every_method_is_exported_or_sent_elsewhere() -> None:
 
 def test_torchtune_models() -> None:
     found = {i: find_family(i) for i in model_ids()}
-    known = {i: family[0].model(family[1], True, False) for i, family in found.items() if family}
+    known = {i: family[0].model(family[1], lora=True) for i, family in found.items() if family}
     assert known["meta-llama/Llama-3.1-8B"] == "torchtune.models.llama3_1.lora_llama3_1_8b"
     assert known["Qwen/Qwen2.5-1.5B"] == "torchtune.models.qwen2_5.lora_qwen2_5_1_5b_base"
     assert known["Qwen/Qwen2.5-7B-Instruct"].endswith("lora_qwen2_5_7b_instruct")

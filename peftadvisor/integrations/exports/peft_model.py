@@ -38,7 +38,7 @@ def load_model(export: Export, found: Attachment) -> tuple[str, list[str]]:
     lines = [
         "def load_model(name):",
         '    """The model with what is trained of it."""',
-        *indented([*base, "model.config.use_cache = False", *_checkpointing(export), *method]),
+        *indented([*base, _no_cache(found), *_checkpointing(export), *method]),
     ]
     return "\n".join(lines), [*imports, *more]
 
@@ -64,6 +64,11 @@ def _base(export: Export, found: Attachment) -> tuple[list[str], list[str]]:
     lines += assigned("model", call(f"{auto}.from_pretrained", named, [Code("name")]))
     prepared, more = _prepared(export)
     return [*lines, *prepared], [*imports, *more]
+
+
+def _no_cache(found: Attachment) -> str:
+    part = ".get_text_config()" if found.task == "multimodal-lm" else ""
+    return f"model.config{part}.use_cache = False"
 
 
 def _labels(export: Export) -> int:

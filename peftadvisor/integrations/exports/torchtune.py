@@ -96,11 +96,8 @@ def _family(export: Export) -> tuple[Family, str]:
             f"torchtune has no builder for {export.run.model.id}; use peft, axolotl, llamafactory "
             "or trl"
         )
-    if export.training.quantization != "none" and not found[0].quantized:
-        raise UsageError(
-            f"torchtune has no quantized {export.run.model.id}; use peft, axolotl, llamafactory "
-            "or trl"
-        )
+    if export.run.method.name == "dora" and not found[0].dora:
+        raise UsageError(f"torchtune has no DoRA for {export.run.model.id}; use peft or axolotl")
     return found
 
 
@@ -125,18 +122,22 @@ def _start(export: Export) -> list[str]:
 
 def _model(export: Export, family: Family, size: str) -> dict[str, Any]:
     if export.run.method.name == "full":
-        return {"_component_": family.model(size, lora=False, quantized=False)}
-    lora, quantized = lora_of(export), export.training.quantization != "none"
+        return {"_component_": family.model(size, lora=False)}
+    lora = lora_of(export)
     attention, feed_forward = _layers(export, lora)
     found = {
-        "_component_": family.model(size, lora=True, quantized=quantized),
+        "_component_": family.model(size, lora=True),
         "lora_attn_modules": attention,
         "apply_lora_to_mlp": feed_forward,
         "lora_rank": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": float(lora.dropout),
     }
-    return {**found, "use_dora": True} if lora.dora else found
+    if lora.dora:
+        found["use_dora"] = True
+    if export.training.quantization != "none":
+        found["quantize_base"] = True
+    return found
 
 
 def _layers(export: Export, lora: Lora) -> tuple[list[str], bool]:

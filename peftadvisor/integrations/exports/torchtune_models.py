@@ -19,14 +19,12 @@ class Family:
     tokenizer: str
     files: Mapping[str, str]
     checkpoint: str
-    quantized: bool = True
-    fused: bool = False
+    dora: bool = True
 
-    def model(self, size: str, lora: bool, quantized: bool) -> str:
+    def model(self, size: str, lora: bool) -> str:
         """The dotted name of a builder."""
         module, name = self.builder.format(size=size.replace(".", "_")).split(".")
-        prefix = ("qlora_" if quantized else "lora_") if lora else ""
-        return f"torchtune.models.{module}.{prefix}{name}"
+        return f"torchtune.models.{module}.{'lora_' if lora else ''}{name}"
 
 
 _SENTENCEPIECE = {"path": "tokenizer.model"}
@@ -34,15 +32,9 @@ _TIKTOKEN = {"path": "original/tokenizer.model"}
 _MERGES = {"path": "vocab.json", "merges_file": "merges.txt"}
 
 _LLAMA3 = "llama3.llama3_tokenizer"
-_QWEN2 = Family("qwen2.qwen2_{size}b", "qwen2.qwen2_tokenizer", _MERGES, "QWEN2", quantized=False)
+_QWEN2 = Family("qwen2.qwen2_{size}b", "qwen2.qwen2_tokenizer", _MERGES, "QWEN2")
 _QWEN2_5, _QWEN2_5_BASE, _QWEN2_5_INSTRUCT = (
-    Family(
-        f"qwen2_5.qwen2_5_{{size}}b{kind}",
-        "qwen2_5.qwen2_5_tokenizer",
-        _MERGES,
-        "QWEN2",
-        quantized=False,
-    )
+    Family(f"qwen2_5.qwen2_5_{{size}}b{kind}", "qwen2_5.qwen2_5_tokenizer", _MERGES, "QWEN2")
     for kind in ("", "_base", "_instruct")
 )
 
@@ -56,8 +48,11 @@ MODELS: Mapping[str, Family] = {
     r"meta-llama-3-(8|70)b(?:-instruct)?": Family(
         "llama3.llama3_{size}b", _LLAMA3, _TIKTOKEN, "LLAMA3"
     ),
-    r"(?:meta-)?llama-3\.1-(8|70|405)b(?:-instruct)?": Family(
+    r"(?:meta-)?llama-3\.1-(8|70)b(?:-instruct)?": Family(
         "llama3_1.llama3_1_{size}b", _LLAMA3, _TIKTOKEN, "LLAMA3"
+    ),
+    r"(?:meta-)?llama-3\.1-(405)b(?:-instruct)?": Family(
+        "llama3_1.llama3_1_{size}b", _LLAMA3, _TIKTOKEN, "LLAMA3", dora=False
     ),
     r"llama-3\.2-(1|3)b(?:-instruct)?": Family(
         "llama3_2.llama3_2_{size}b", _LLAMA3, _TIKTOKEN, "LLAMA3_2"
@@ -73,18 +68,13 @@ MODELS: Mapping[str, Family] = {
         "gemma2.gemma2_{size}b", "gemma.gemma_tokenizer", _SENTENCEPIECE, "GEMMA2"
     ),
     r"phi-3-(mini)-4k-instruct": Family(
-        "phi3.phi3_{size}",
-        "phi3.phi3_mini_tokenizer",
-        _SENTENCEPIECE,
-        "PHI3_MINI",
-        fused=True,
+        "phi3.phi3_{size}", "phi3.phi3_mini_tokenizer", _SENTENCEPIECE, "PHI3_MINI"
     ),
     r"phi-(4)": Family(
         "phi4.phi4_14b",
         "phi4.phi4_tokenizer",
         {"vocab_path": "vocab.json", "merges_path": "merges.txt"},
         "PHI4",
-        fused=True,
     ),
     r"qwen2-(0\.5|1\.5|7)b(?:-instruct)?": _QWEN2,
     r"qwen2\.5-(0\.5|3)b(?:-instruct)?": _QWEN2_5,
