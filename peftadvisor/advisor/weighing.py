@@ -30,7 +30,6 @@ from peftadvisor.simulator.recording import Integers
 from peftadvisor.simulator.regimes import ALIGNMENT
 from peftadvisor.specs import RunSpec
 
-
 SHARED_KERNELS: AttentionKernels = "flash"
 """Those by which many places are weighed together, whichever each prefers."""
 

@@ -43,9 +43,6 @@ def complain(capsys: pytest.CaptureFixture[str]) -> Complain:
         (("guess",), "No such command 'guess'"),
         (("estimate",), "Missing option '--model'"),
         (("recommend", "--gpu", "t4"), "Missing option '--model'"),
-        (("recommend", "--model", "t5-small", "--gpu-memory", "9GiB"), "add --gpu NAME"),
-        (("recommend", "--model", "t5-small", "--max-usd-per-hour", "0.001"), "no GPU costs so"),
-        (("recommend", "--model", "t5-small", "--tokenizer", "x"), "add --dataset FILE"),
         (("estimate", *RUN), "Missing option '--method'"),
         ((*ESTIMATE, "--speed", "9"), "--speed"),
         ((*ESTIMATE, "surprise"), "unexpected extra argument"),
@@ -142,13 +139,27 @@ def test_wrong_values(arguments: tuple[str, ...], message: str, complain: Compla
         (("--max-usd", "9"), "--max-usd limits the whole job; give its size with --tokens"),
         (("--reduction", "8"), "--reduction"),
         (("--export", "excel"), "'excel' is not one of"),
-        (("--max-stored", "small"), "'small' is no amount of memory"),
+        (("--max-stored", "small"), "'small' is not a memory size"),
         (("--epochs", "2", "--steps", "10"), "epochs and steps are both given"),
         (("--examples", "9", "--dataset", "x.jsonl"), "x.jsonl"),
     ],
 )
 def test_wrong_questions(arguments: tuple[str, ...], message: str, complain: Complain) -> None:
     assert message in complain(*RECOMMEND, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--gpu-memory", "9GiB"), "--gpu-memory is the memory of a named GPU; add --gpu NAME"),
+        (("--max-usd-per-hour", "0.001"), "no GPU costs so little"),
+        (("--tokenizer", "x"), "--tokenizer counts the tokens of a data set; add --dataset FILE"),
+    ],
+)
+def test_wrong_questions_about_any_gpu(
+    arguments: tuple[str, ...], message: str, complain: Complain
+) -> None:
+    assert message in complain("recommend", "--model", "t5-small", *arguments)
 
 
 @pytest.mark.parametrize(
