@@ -108,9 +108,14 @@ def grow_model(model_id: str, methods: list[str], kernels: str, out: Path) -> st
 
 
 def _growing(variant: Variant, piece: Regime, recording: Recording) -> Recording:
+    """What is on file, for every size; recorded anew where the run has changed since."""
     from peftadvisor.simulator.record import record_growing
 
-    return record_growing(variant, piece, recording)
+    try:
+        return record_growing(variant, piece, recording)
+    except InexactError:
+        print(f"{variant.member(piece)} of {variant.model.id} is recorded anew", flush=True)
+        return record_growing(variant, piece)
 
 
 def _present(variant: Variant, regime: Regime, out: Path) -> Regime | None:

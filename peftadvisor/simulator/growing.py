@@ -49,14 +49,13 @@ def grow(recording: Recording, sizes: tuple[int, int], runs: Sequence[DirectRun]
     Raises:
         InexactError: the runs do other things, or a number does not grow evenly.
     """
-    _require_structure(recording, runs[0].trace)
+    recording = _as_run(recording, runs[0].trace)
     seen = [_seen(recording, run) for run in runs]
     solver = _Solver(recording, sizes, runs)
     storages = solver.numbers(
         recording.storages.formula, np.column_stack([bytes_ for bytes_, _ in seen])
     )
     ref, kernels = _kernels(recording, solver, [costs for _, costs in seen])
-    events = replace(recording.events, ref=_with_frees_of(runs[0].trace, ref))
     formulas, coefficients, depth = solver.formulas()
     growth = Growth(
         size=sizes[0],
@@ -69,7 +68,7 @@ def grow(recording: Recording, sizes: tuple[int, int], runs: Sequence[DirectRun]
     return condensed(
         replace(
             recording,
-            events=events,
+            events=replace(recording.events, ref=ref),
             storages=replace(recording.storages, formula=storages),
             kernels=kernels,
             formulas=formulas,
@@ -78,35 +77,49 @@ def grow(recording: Recording, sizes: tuple[int, int], runs: Sequence[DirectRun]
     )
 
 
-def _require_structure(recording: Recording, trace: Trace) -> None:
-    """Raise InexactError unless a trace of base depth is the recording, whatever the sizes.
+def _as_run(recording: Recording, trace: Trace) -> Recording:
+    """The recording with its events in the order of a trace, whatever the sizes of things.
 
-    Frees that follow each other may come in any order.
+    What is freed at one moment may be freed in another order since it was recorded.
+
+    Raises:
+        InexactError: the trace does other things.
     """
-    events, old = recording.events, recording.blocks
     blocks, block = cut(trace)
-    kind, ref = np.asarray(trace.event_kind), np.asarray(trace.event_ref)
+    kind = np.asarray(trace.event_kind, dtype=np.int8)
+    seen = np.asarray(trace.event_ref, dtype=np.int32)
+    ref = np.where(kind == Event.KERNEL, 0, seen)
+    old, runs = recording.events, kind == Event.KERNEL
+    if not np.array_equal(old.kind, kind):
+        raise InexactError("the method does other things at another size")
+    ref[runs] = old.ref[runs]
+    stays = kind != Event.FREE
+    birth = block[kind == Event.ALLOC]
+    canonical = canonical_storages(kind, seen, block, blocks)
     alike = [
-        (events.kind, kind),
-        (events.segment, trace.event_segment),
-        (events.phase, trace.event_phase),
-        (events.block, block),
-        *((getattr(old, part), getattr(blocks, part)) for part in ("stack", "layer", "chain")),
+        (_frees_sorted(old.kind, old.ref), _frees_sorted(kind, ref)),
+        (old.segment, trace.event_segment),
+        (old.phase, trace.event_phase),
+        (recording.blocks.stack[old.block][stays], blocks.stack[block][stays]),
+        (recording.blocks.layer[old.block][stays], blocks.layer[block][stays]),
         (recording.storages.owner, trace.storage_owner),
+        (recording.storages.canonical, canonical),
     ]
     if not all(np.array_equal(ours, theirs) for ours, theirs in alike):
         raise InexactError("the method does other things at another size")
-    stretch = np.cumsum(np.diff(kind * len(old.stack) + block, prepend=-1) != 0)
-    for event in (Event.ALLOC, Event.FREE):
-        here = kind == event
-        now, was = (
-            part[here][np.lexsort((part[here], stretch[here]))] for part in (ref, events.ref)
-        )
-        if not np.array_equal(now, was):
-            raise InexactError("the method holds other things at another size")
-    canonical = canonical_storages(kind.astype(np.int8), ref.astype(np.int32), block, blocks)
-    if not np.array_equal(canonical, recording.storages.canonical):
-        raise InexactError("layers are unlike others at another size")
+    return replace(
+        recording,
+        events=replace(old, ref=ref, block=block),
+        blocks=blocks,
+        storages=replace(recording.storages, birth_block=birth),
+    )
+
+
+def _frees_sorted(kind: NDArray[np.int8], ref: NDArray[np.int32]) -> NDArray[np.int32]:
+    """What events refer to, frees that follow each other put in order."""
+    free = kind == Event.FREE
+    stretch = np.cumsum(~free | ~np.insert(free[:-1], 0, False))
+    return ref[np.lexsort((ref, stretch))]
 
 
 def _seen(recording: Recording, run: DirectRun) -> tuple[Integers, Integers]:
@@ -165,12 +178,6 @@ def _kernels(
     ref[runs] = row.ravel()
     made = Kernels(old.names, old.name[was], numbers[:, 0], numbers[:, 1], numbers[:, 2:])
     return ref, made
-
-
-def _with_frees_of(trace: Trace, ref: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Frees that follow each other may have changed places since: as they are now."""
-    frees = np.asarray(trace.event_kind) == Event.FREE
-    return np.where(frees, np.asarray(trace.event_ref), ref).astype(np.int32)
 
 
 class _Solver:

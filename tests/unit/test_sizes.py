@@ -30,6 +30,7 @@ from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.recording_files import pack, unpack
 from peftadvisor.simulator.regimes import Regime
+from peftadvisor.simulator.trace import Event
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 LLAMA: dict[str, Any] = {
@@ -201,6 +202,33 @@ def test_setting_the_rank_takes_no_time(growing: Recording) -> None:
         growing.at_size(rank)
         seconds.append(time.perf_counter() - start)
     assert sorted(seconds)[len(seconds) // 2] < 1e-3
+
+
+def test_frees_may_have_changed_places_since_it_was_recorded(growing: Recording) -> None:
+    """A file of before is extended, not refused: what is freed at one moment has no order."""
+    from peftadvisor.simulator.record import record_growing
+
+    events = growing.events
+    free = events.kind == Event.FREE
+    together = np.flatnonzero(free[:-1] & free[1:] & (np.diff(events.ref) != 0))
+    first = int(together[len(together) // 2])
+    ref = events.ref.copy()
+    ref[[first, first + 1]] = ref[[first + 1, first]]
+    before = dataclasses.replace(growing, events=dataclasses.replace(events, ref=ref), growth=None)
+    again = record_growing(variant(), MANY, before)
+    assert_same_run(again.at_size(40), growing.at_size(40), (4, 100, 1))
+
+
+def test_a_recording_that_is_another_run_is_not_extended(growing: Recording) -> None:
+    from peftadvisor.simulator.record import record_growing
+    from peftadvisor.simulator.recorder import InexactError
+
+    kernels = growing.kernels
+    other = dataclasses.replace(
+        growing, kernels=dataclasses.replace(kernels, names=tuple(reversed(kernels.names)))
+    )
+    with pytest.raises(InexactError, match="other things"):
+        record_growing(variant(), MANY, dataclasses.replace(other, growth=None))
 
 
 def test_a_method_that_does_not_grow_evenly_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
