@@ -1,8 +1,11 @@
 """Record the bundled models: what ships, with and without checkpointing, for batch 1 and more.
 
     python benchmarks/make_recordings.py [--models a,b] [--methods x,y] [--workers 2] [--out DIR]
+                                         [--add-ranks]
 
-Resumable: what is already recorded is skipped. Models of one shape share one file.
+Resumable: what is already recorded is skipped. Models of one shape share one file. With
+``--add-ranks`` the recordings of methods that have a size, as LoRA its rank, are then made to hold
+for every size: what is on file stays, and what one more rank adds is recorded besides.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from peftadvisor.advisor.estimating import implied_training
 from peftadvisor.data.measured_runs import logged_counts
 from peftadvisor.data.models import find_model
 from peftadvisor.errors import PeftAdvisorError, UnsupportedError
-from peftadvisor.methods import COMMON
+from peftadvisor.methods import COMMON, find_method
 from peftadvisor.simulator.library import BUNDLED, REPRESENTATIVE, Variant
 from peftadvisor.simulator.recorder import InexactError
-from peftadvisor.simulator.regimes import Regime, windows
+from peftadvisor.simulator.recording import Recording
+from peftadvisor.simulator.recording_files import unpack
+from peftadvisor.simulator.regimes import Lengths, Regime, windows
 from peftadvisor.specs import MethodSpec, TrainingSpec
 
 LONGEST_WINDOW = 4096
@@ -58,7 +63,7 @@ def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> 
             skipped += 1
             continue
         for regime in regimes(variant):
-            if _present(variant, regime, out):
+            if _present(variant, regime, out) is not None:
                 skipped += 1
                 continue
             try:
@@ -75,13 +80,59 @@ def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> 
     return "\n  ".join([line, *dict.fromkeys(failed)])
 
 
-def _present(variant: Variant, regime: Regime, out: Path) -> bool:
+def grow_model(model_id: str, methods: list[str], kernels: str, out: Path) -> str:
+    """Record what is missing of one model, then all its sizes; one line of what came of it."""
+    recorded, started, made, skipped = (
+        record_model(model_id, methods, kernels, out),
+        time.time(),
+        0,
+        0,
+    )
+    failed = []
+    for variant in variants(model_id, methods, kernels):
+        for regime in regimes(variant):
+            piece = _present(variant, regime, out)
+            if piece is None or find_method(variant.method.name).size is None:
+                continue
+            recording = _read(variant, piece, out)
+            if recording.growth is not None:
+                skipped += 1
+                continue
+            try:
+                variant.keep(piece, _growing(variant, piece, recording), out)
+                made += 1
+            except PeftAdvisorError as error:
+                failed.append(f"{variant.method.name}/{piece.key} holds for one size: {error}")
+    line = f"{recorded}; {made} grown, {skipped} grown before, {time.time() - started:.0f} s"
+    return "\n  ".join([line, *dict.fromkeys(failed)])
+
+
+def _growing(variant: Variant, piece: Regime, recording: Recording) -> Recording:
+    """What is on file, for every size; recorded anew where the run has changed since."""
+    from peftadvisor.simulator.record import record_growing
+
+    try:
+        return record_growing(variant, piece, recording)
+    except InexactError:
+        print(f"{variant.member(piece)} of {variant.model.id} is recorded anew", flush=True)
+        return record_growing(variant, piece)
+
+
+def _present(variant: Variant, regime: Regime, out: Path) -> Regime | None:
+    """The piece that is recorded, for lengths of all kinds or aligned ones, or None."""
     path = out / f"{variant.model.config_key}.zip"
     if not path.exists():
-        return False
-    names = set(zipfile.ZipFile(path).namelist())
-    kinds = (dataclasses.replace(regime, lengths=n) for n in ("any", "aligned"))
-    return any(variant.member(kind) in names for kind in kinds)
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    kinds: tuple[Lengths, ...] = ("any", "aligned")
+    pieces = (dataclasses.replace(regime, lengths=n) for n in kinds)
+    return next((piece for piece in pieces if variant.member(piece) in names), None)
+
+
+def _read(variant: Variant, piece: Regime, out: Path) -> Recording:
+    with zipfile.ZipFile(out / f"{variant.model.config_key}.zip") as archive:
+        return unpack(archive.read(variant.member(piece)))
 
 
 def _record(variant: Variant, regime: Regime, out: Path, aligned: bool) -> bool:
@@ -111,11 +162,13 @@ def main() -> None:
     parser.add_argument("--kernels", default="flash")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=BUNDLED)
+    parser.add_argument("--add-ranks", action="store_true")
     options = parser.parse_args()
     listed = [line.split("#")[0].strip() for line in MODELS.read_text().splitlines()]
     models = options.models.split(",") if options.models else [name for name in listed if name]
     methods = options.methods.split(",")
-    work = partial(record_model, methods=methods, kernels=options.kernels, out=options.out)
+    each = grow_model if options.add_ranks else record_model
+    work = partial(each, methods=methods, kernels=options.kernels, out=options.out)
     with get_context("spawn").Pool(options.workers, maxtasksperchild=4) as pool:
         for line in pool.imap_unordered(work, models):
             print(line, flush=True)

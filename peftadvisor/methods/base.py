@@ -17,10 +17,14 @@ Family = Literal[
 ]
 YesNo = Literal["yes", "no", "maybe"]
 Settings = Mapping[str, Any]
+Dependence = Literal["any", "linear", "zero", "none"]
 MakeOptimizer = Callable[[list[Any]], Any]
 """Makes the optimizer that the user chose over parameters or parameter groups."""
 
 Attach = Callable[[Any, Settings], Any]
+
+NONZERO = 0.5
+"""Stands for all shares between 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,9 @@ class Hyperparameter:
     """A setting of a method: its default, what is worth trying, and who says so.
 
     A default of None means "as the library decides for this model". ``low`` and ``high`` bound
-    what is recommended, ``choices`` what is allowed.
+    what is recommended, ``choices`` what is allowed. ``shapes`` is what the tensors and kernels of
+    a run depend on: anything about it, a number by which their sizes grow (``linear``, a rank:
+    recordings check it), whether it is ``zero``, or ``none`` of it.
     """
 
     name: str
@@ -38,6 +44,17 @@ class Hyperparameter:
     choices: tuple[Any, ...] = ()
     rule: str = ""
     source: str = ""
+    shapes: Dependence = "any"
+
+    def same_shapes(self, value: Any) -> Any:
+        """The value to stand for all that tensors and kernels cannot tell from this one."""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if self.shapes == "none" and number:
+            return self.default
+        if self.shapes == "zero" and number and 0 <= value < 1:
+            representative = NONZERO if value else 0.0
+            return self.default if bool(value) == bool(self.default) else representative
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,21 @@ class Method:
     def defaults(self) -> dict[str, Any]:
         """Every hyperparameter with its default."""
         return {parameter.name: parameter.default for parameter in self.hyperparameters}
+
+    @property
+    def size(self) -> str | None:
+        """The setting by which its tensors grow, as a rank, where there is one."""
+        return next((p.name for p in self.hyperparameters if p.shapes == "linear"), None)
+
+    def same_shapes(self, spec: MethodSpec) -> MethodSpec:
+        """The spec to stand for all with the same tensors and kernels: what matters is left."""
+        known = {parameter.name: parameter for parameter in self.hyperparameters}
+        kept = {}
+        for name, value in spec.settings:
+            told = known[name].same_shapes(value) if name in known else value
+            if name not in known or told != known[name].default:
+                kept[name] = told
+        return MethodSpec(name=spec.name).with_settings(**kept)
 
     def settings(self, spec: MethodSpec) -> dict[str, Any]:
         """The defaults with the user's changes.

@@ -26,6 +26,7 @@ from peftadvisor.methods.attached import Attached, attach
 from peftadvisor.methods.base import Method
 from peftadvisor.methods.sites import layout_of
 from peftadvisor.profilers.allocations import recorded_allocations
+from peftadvisor.profilers.declarations import broken_declarations
 from peftadvisor.profilers.workload import Workload
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.build import build_model
@@ -109,7 +110,7 @@ def check(method: Method, model: str) -> Outcome:
     fall, stray = run.training()
     off = run.peak_error()
     merged = run.merging() if method.merge else "-"
-    failures = [*counts, *stray, *run.files()]
+    failures = [*counts, *stray, *run.files(), *broken_declarations(method, run.simulated)]
     if fall < LEAST_FALL:
         failures.append(f"loss fell by {fall:.1%} in {STEPS} steps")
     if abs(off) > PEAK_TOLERANCE:
@@ -243,8 +244,12 @@ class ModelRun:
     @cached_property
     def trace(self) -> Trace:
         """The same run, simulated."""
-        prepared = prepare(self.spec(), MethodSpec(name=self.method.name), TRAINING)
-        return trace_run(prepared, TRAINING, Device(None))
+        return self.simulated()
+
+    def simulated(self, **settings: Any) -> Trace:
+        """The same run with some settings changed, simulated."""
+        chosen = MethodSpec(name=self.method.name).with_settings(**settings)
+        return trace_run(prepare(self.spec(), chosen, TRAINING), TRAINING, Device(None))
 
     def peak_error(self) -> float:
         """Simulated peak over the CPU profiler's record of every allocation, minus 1."""

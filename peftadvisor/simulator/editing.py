@@ -128,6 +128,7 @@ class Draft:
             blocks=self._with_blocks(keys),
             storages=self._with_storages(keys),
             formulas=self._with_formulas(),
+            growth=None,
         )
 
     def _old_keys(self) -> Integers:

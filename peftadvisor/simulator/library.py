@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from peftadvisor.errors import UsageError
+from peftadvisor.methods import find_method
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.recording_files import FORMAT, pack, unpack
@@ -65,6 +66,22 @@ class Variant:
         """The name inside the zip."""
         return f"{self._settings()}.{regime.key}"
 
+    @property
+    def general(self) -> Variant:
+        """The variant whose recording serves for every size of the method, as every rank."""
+        method = find_method(self.method.name)
+        kept = dict(method.same_shapes(self.method).settings)
+        if self.size is not None:
+            del kept[str(method.size)]
+        return replace(self, method=MethodSpec(name=self.method.name).with_settings(**kept))
+
+    @property
+    def size(self) -> int | None:
+        """The method's size where the user changed it, as the rank; else None."""
+        method = find_method(self.method.name)
+        size = dict(method.same_shapes(self.method).settings).get(method.size or "")
+        return size if type(size) is int and size > 0 else None
+
     def _settings(self) -> str:
         t = self.training
         parts = [
@@ -86,35 +103,51 @@ class Variant:
         return ".".join(parts)
 
     def _method_name(self) -> str:
-        if not self.method.settings:
+        told = find_method(self.method.name).same_shapes(self.method).settings
+        if not told:
             return self.method.name
-        settings = json.dumps(self.method.settings, sort_keys=True, default=str)
+        settings = json.dumps(told, sort_keys=True, default=str)
         return f"{self.method.name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
 
     def refusal(self) -> str | None:
         """Why the model cannot take the method, where that is recorded: so on every device."""
         path = BUNDLED / f"{self.model.config_key}.zip"
         there = replace(self, kernels="flash", training=replace(self.training, dtype="bf16"))
-        data = _bytes(path, f"{there._settings()}.refused")
+        data = _bytes(path, f"{there.general._settings()}.refused")
         return None if data is None else data.decode()
 
     def on_file(self) -> bool:
         """Whether anything of this variant is recorded (in any regime), or refused."""
-        start = f"{self._settings()}."
-        paths = (folder / f"{self.model.config_key}.zip" for folder in (BUNDLED, cache_folder()))
-        return any(name.startswith(start) for path in paths for name in _members(path))
+        own, general = f"{self._settings()}.", f"{self.general._settings()}."
+        names = [(path, name) for path in self._paths() for name in _members(path)]
+        if self.size is None or any(name.startswith(own) for _, name in names):
+            return any(name.startswith(own) for _, name in names)
+        return any(
+            name.endswith(".refused") or _read(path, name, self.size) is not None
+            for path, name in names
+            if name.startswith(general)
+        )
 
     def keep_refusal(self, reason: str, folder: Path) -> None:
         """Write down why the model cannot take the method."""
         self._add(folder, f"{self._settings()}.refused", reason.encode())
 
     def find(self, regime: Regime) -> Recording | None:
-        """The recording of this variant in the package or the cache, or None."""
-        for folder in (BUNDLED, cache_folder()):
-            recording = _read(folder / f"{self.model.config_key}.zip", self.member(regime))
-            if recording is not None:
-                return recording
+        """The recording of this variant in the package or the cache, or None.
+
+        One that was made at another size of the method serves if it holds for this size.
+        """
+        for path in self._paths():
+            found = _read(path, self.member(regime))
+            if found is None and self.size is not None:
+                found = _read(path, self.general.member(regime), self.size)
+            if found is not None:
+                return found
         return None
+
+    def _paths(self) -> list[Path]:
+        """The files that may hold it: in the package, then in the cache."""
+        return [folder / f"{self.model.config_key}.zip" for folder in (BUNDLED, cache_folder())]
 
     def find_at(self, point: Point) -> Recording | None:
         """What was simulated at this very point, where no recording has variables; or None."""
@@ -134,15 +167,18 @@ class Variant:
     def keep(self, regime: Regime, recording: Recording, folder: Path | None = None) -> None:
         """Add a recording to the user's cache (or to another folder).
 
+        One that holds for every size of the method takes the place of one that does not.
+
         Raises:
             UsageError: the folder cannot be written.
         """
-        self._add(folder or cache_folder(), self.member(regime), pack(recording))
+        grows = recording.growth is not None
+        self._add(folder or cache_folder(), self.member(regime), pack(recording), replaces=grows)
 
-    def _add(self, folder: Path, member: str, data: bytes) -> None:
+    def _add(self, folder: Path, member: str, data: bytes, *, replaces: bool = False) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _append(folder / f"{self.model.config_key}.zip", member, data)
+            _append(folder / f"{self.model.config_key}.zip", member, data, replaces=replaces)
         except (OSError, zipfile.BadZipFile) as error:
             raise UsageError(
                 f"cannot keep the recording in {folder} ({getattr(error, 'strerror', error)}); "
@@ -156,13 +192,20 @@ def cache_folder() -> Path:
     return Path(root) / "peftadvisor" / f"recordings-{FORMAT}"
 
 
-def _read(path: Path, member: str) -> Recording | None:
-    return _unpacked(path, member, path.stat().st_mtime_ns) if path.exists() else None
+def _read(path: Path, member: str, size: int | None = None) -> Recording | None:
+    return _unpacked(path, member, path.stat().st_mtime_ns, size) if path.exists() else None
 
 
 @lru_cache(maxsize=256)
-def _unpacked(path: Path, member: str, changed_ns: int) -> Recording | None:
-    """A recording of one version of a file; read again when the file changes."""
+def _unpacked(path: Path, member: str, changed_ns: int, size: int | None) -> Recording | None:
+    """A recording of one version of a file; read again when the file changes.
+
+    With ``size``, set to this size of its method; None if it does not hold for it.
+    """
+    if size is not None:
+        found = _unpacked(path, member, changed_ns, None)
+        holds = found and found.growth and found.growth.holds_for(size)
+        return found.at_size(size) if found and holds else None
     data = _bytes(path, member)
     return None if data is None else unpack(data)
 
@@ -190,16 +233,29 @@ def _readable(path: Path) -> Iterator[None]:
         raise UsageError(f"{path} cannot be read ({error}); delete it and run again") from error
 
 
-def _append(path: Path, member: str, data: bytes) -> None:
+def _append(path: Path, member: str, data: bytes, *, replaces: bool) -> None:
     """Add a member by replacing the file, so that nobody ever reads half of one."""
     content = io.BytesIO(path.read_bytes() if path.exists() else b"")
     with zipfile.ZipFile(content, "a") as archive:
-        if member in archive.namelist():
+        there = member in archive.namelist()
+        if there and not replaces:
             return
-        archive.writestr(member, data)
+        if not there:
+            archive.writestr(member, data)
+    if there:
+        content = _with_member(content, member, data)
     unfinished = path.with_suffix(f".{os.getpid()}")
     unfinished.write_bytes(content.getvalue())
     unfinished.replace(path)
+
+
+def _with_member(content: io.BytesIO, member: str, data: bytes) -> io.BytesIO:
+    """A copy of the zip with another content of one member."""
+    copy = io.BytesIO()
+    with zipfile.ZipFile(content) as old, zipfile.ZipFile(copy, "w") as new:
+        for info in old.infolist():
+            new.writestr(info, data if info.filename == member else old.read(info))
+    return copy
 
 
 @lru_cache(maxsize=8)

@@ -148,22 +148,51 @@ def _nearby(variant: Variant, point: Point) -> Simulated | None:
 
 
 def _record(variant: Variant, point: Point, regime: Regime, progress: Progress | None) -> Simulated:
-    from peftadvisor.simulator.attention import Device
-    from peftadvisor.simulator.record import record
     from peftadvisor.simulator.recorder import InexactError
 
     if progress:
         progress(f"recording {variant.method.name} on {variant.model.id}")
-    device = Device(REPRESENTATIVE[variant.kernels])
     accumulate = variant.training.gradient_accumulation_steps > 1
     for piece in regime.recorded():
         try:
-            recording = record(variant.model, variant.method, variant.training, device, piece)
+            recording = _grown(variant, piece) or _made(variant, piece)
         except InexactError:
             continue
-        variant.keep(piece, recording)
         return Simulated(recording, point, accumulate, "made now")
     return _direct(variant, point, progress)
+
+
+def _made(variant: Variant, piece: Regime) -> Recording:
+    """Record the variant as it is, and keep that."""
+    from peftadvisor.simulator.attention import Device
+    from peftadvisor.simulator.record import record
+
+    device = Device(REPRESENTATIVE[variant.kernels])
+    recording = record(variant.model, variant.method, variant.training, device, piece)
+    variant.keep(piece, recording)
+    return recording
+
+
+def _grown(variant: Variant, piece: Regime) -> Recording | None:
+    """Record the variant for every size of its method, keep that, and set it to the user's.
+
+    None where the user left the size as it is, or sizes do not follow from each other.
+    """
+    from peftadvisor.simulator.record import record_growing
+    from peftadvisor.simulator.recorder import InexactError, SplitError
+
+    size, base = variant.size, variant.general.find(piece)
+    if size is None or (base and base.growth):
+        return None
+    try:
+        recording = record_growing(variant, piece, base)
+    except SplitError:
+        raise
+    except InexactError:
+        return None
+    variant.general.keep(piece, recording)
+    growth = recording.growth
+    return recording.at_size(size) if growth and growth.holds_for(size) else None
 
 
 def _direct(variant: Variant, point: Point, progress: Progress | None) -> Simulated:

@@ -52,14 +52,14 @@ def compile_recording(
     flops = table.rows([t.kernel_flops for t in traces])
     touched = table.sums([t.kernel_touched for t in traces])
     shapes = table.shapes([t.kernel_shapes for t in traces])
-    blocks, block_of_event = _cut(first)
+    blocks, block_of_event = cut(first)
     kind = np.asarray(first.event_kind, dtype=np.int8)
     ref = np.asarray(first.event_ref, dtype=np.int32)
     names, name = np.unique(np.asarray(first.kernel_name), return_inverse=True)
     birth = np.zeros(len(first.storage_bytes), dtype=np.int32)
     births = kind == Event.ALLOC
     birth[ref[births]] = block_of_event[births]
-    canonical = _canonical(kind, ref, block_of_event, blocks)
+    canonical = canonical_storages(kind, ref, block_of_event, blocks)
     return Recording(
         events=Events(
             kind=kind,
@@ -84,6 +84,27 @@ def compile_recording(
 def flattened(trace: Trace) -> Trace:
     """The same run with its layers not told apart: every event is played once."""
     return replace(trace, event_tag=[NO_LAYER] * len(trace.event_tag), stack_units=())
+
+
+def condensed(recording: Recording) -> Recording:
+    """The same with kernels that cost the same at every point told once."""
+    kernels = recording.kernels
+    table = np.column_stack([kernels.name, kernels.flops, kernels.touched, kernels.shapes])
+    distinct, row = np.unique(table, axis=0, return_inverse=True)
+    runs = recording.events.kind == Event.KERNEL
+    ref = recording.events.ref.copy()
+    ref[runs] = row.ravel()[ref[runs]]
+    return replace(
+        recording,
+        events=replace(recording.events, ref=ref),
+        kernels=Kernels(
+            kernels.names,
+            distinct[:, 0].astype(np.int16),
+            distinct[:, 1].astype(np.int32),
+            distinct[:, 2].astype(np.int32),
+            distinct[:, 3:].astype(np.int32),
+        ),
+    )
 
 
 def require_same_structure(first: Trace, other: Trace, point: Point) -> None:
@@ -167,7 +188,7 @@ class _Stretch:
     descending: bool = False
 
 
-def _cut(trace: Trace) -> tuple[Blocks, NDArray[np.int32]]:
+def cut(trace: Trace) -> tuple[Blocks, NDArray[np.int32]]:
     """Cut the events where segment or layer changes, and find the walks through each stack."""
     tag = np.asarray(trace.event_tag, dtype=np.int64)
     segment = np.asarray(trace.event_segment, dtype=np.int64)
@@ -238,7 +259,7 @@ def _require_alike(walk: list[_Stretch], trace: Trace) -> None:
             raise InexactError(f"layers {unit} and {MIDDLE} of a stack allocate differently")
 
 
-def _canonical(
+def canonical_storages(
     kind: NDArray[np.int8], ref: NDArray[np.int32], block: NDArray[np.int32], blocks: Blocks
 ) -> NDArray[np.int32]:
     """For storages of layers 1 and 3, the one born at the same place of layer 2; else itself."""

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from peftadvisor.simulator.growth import Growth
 from peftadvisor.simulator.polynomials import Point, Term
 from peftadvisor.simulator.trace import Event, Owner, Phase, Segment
 
@@ -170,7 +171,10 @@ class _Runs(NamedTuple):
 
 @dataclass(frozen=True)
 class Recording:
-    """One recorded run; valid for the regime that ``facts`` states."""
+    """One recorded run; valid for the regime that ``facts`` states.
+
+    ``growth``, where it is known, says what the method's size (a rank) changes.
+    """
 
     events: Events
     blocks: Blocks
@@ -178,6 +182,23 @@ class Recording:
     kernels: Kernels
     formulas: Formulas
     facts: Mapping[str, Any] = field(hash=False)
+    growth: Growth | None = None
+
+    def at_size(self, size: int) -> Recording:
+        """The same run with the method at another size that ``growth`` holds for."""
+        assert self.growth is not None
+        assert self.growth.holds_for(size)
+        more, old = size - self.growth.size, self.formulas
+        return replace(
+            self,
+            formulas=Formulas(
+                old.terms,
+                old.coefficients + more * self.growth.coefficients,
+                old.depth + more * self.growth.depth,
+            ),
+            facts=self.growth.facts_at(size, self.facts),
+            growth=None,
+        )
 
     def values(self, point: Point, units: Sequence[int]) -> Integers:
         """Every formula's value at one point."""
@@ -356,26 +377,6 @@ class Recording:
         """The same with kernels of one dtype as those of another."""
         names = tuple(name.replace(f".{dtype}", f".{other}") for name in self.kernels.names)
         return replace(self, kernels=replace(self.kernels, names=names))
-
-    def condensed(self) -> Recording:
-        """The same with kernels that cost the same at every point told once."""
-        kernels = self.kernels
-        table = np.column_stack([kernels.name, kernels.flops, kernels.touched, kernels.shapes])
-        distinct, row = np.unique(table, axis=0, return_inverse=True)
-        runs = self.events.kind == Event.KERNEL
-        ref = self.events.ref.copy()
-        ref[runs] = row.ravel()[ref[runs]]
-        return replace(
-            self,
-            events=replace(self.events, ref=ref),
-            kernels=Kernels(
-                kernels.names,
-                distinct[:, 0].astype(np.int16),
-                distinct[:, 1].astype(np.int32),
-                distinct[:, 2].astype(np.int32),
-                distinct[:, 3:].astype(np.int32),
-            ),
-        )
 
 
 def _earlier(total: Integers, plays: Integers) -> Integers:

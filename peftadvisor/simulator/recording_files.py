@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftadvisor.errors import UsageError
+from peftadvisor.simulator.growth import Growth
 from peftadvisor.simulator.polynomials import Term
 from peftadvisor.simulator.recording import (
     BASE_UNITS,
@@ -34,6 +35,7 @@ from peftadvisor.simulator.trace import Event, Owner, Phase, Segment
 FORMAT = 1
 MAX_BYTES = 1 << 28
 """A recording unpacked is below 1 MB, at full depth a few; what is larger than this is none."""
+_GROWTH_FIELDS = ("size", "low", "high", "counts", "stored")
 _DAMAGED = (
     zlib.error,
     ArithmeticError,
@@ -75,9 +77,14 @@ def pack(recording: Recording) -> bytes:
         "coefficients": recording.formulas.coefficients,
         "depth": recording.formulas.depth,
     }
+    growth, more = recording.growth, {}
+    if growth is not None:
+        arrays |= {"growth": growth.coefficients, "growth_depth": growth.depth}
+        more["growth"] = {name: getattr(growth, name) for name in _GROWTH_FIELDS}
     header = {
         "format": FORMAT,
         "facts": dict(recording.facts),
+        **more,
         "names": list(recording.kernels.names),
         "terms": [[t.batch, *t.source, *t.target] for t in recording.formulas.terms],
         "arrays": [[name, a.dtype.str, list(a.shape)] for name, a in arrays.items()],
@@ -172,7 +179,14 @@ def _recording(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
             arrays["depth"],
         ),
         facts=header["facts"],
+        growth=_growth(header.get("growth"), arrays),
     )
+
+
+def _growth(header: Mapping[str, Any] | None, arrays: Mapping[str, NDArray[Any]]) -> Growth | None:
+    if header is None:
+        return None
+    return Growth(coefficients=arrays["growth"], depth=arrays["growth_depth"], **header)
 
 
 def _require_consistent(recording: Recording) -> None:
@@ -203,11 +217,26 @@ def _require_consistent(recording: Recording) -> None:
     born = np.cumsum(events.kind == Event.ALLOC)
     freed = events.kind == Event.FREE
     _require_within(0, np.iinfo(np.int32).max, events.ref[freed], (born - events.ref)[freed] - 1)
+    if recording.growth is not None:
+        _require_growth(recording, recording.growth)
     for term in formulas.terms:
         if not all(
             type(n) is int and 0 <= n <= 128 for n in (term.batch, *term.source, *term.target)
         ):
             raise ValueError(f"{term} is no term of a formula")
+
+
+def _require_growth(recording: Recording, growth: Growth) -> None:
+    """Raise ValueError unless the recording can be set to every size that it tells of."""
+    tables = (growth.coefficients.shape, growth.depth.shape)
+    if tables != (recording.formulas.coefficients.shape, recording.formulas.depth.shape):
+        raise ValueError("its parts do not belong together")
+    numbers = (growth.size, growth.low, growth.high, growth.stored)
+    if not all(type(n) is int for n in numbers):
+        raise ValueError(f"its sizes are {numbers}")
+    if not 0 < growth.low <= growth.size <= growth.high < 1 << 31:
+        raise ValueError(f"it holds for no size from {growth.low} to {growth.high}")
+    growth.facts_at(growth.high, recording.facts)
 
 
 def _require_length(length: int, *things: Sized) -> None:

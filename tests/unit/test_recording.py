@@ -450,9 +450,9 @@ def test_names_of_variants_differ_where_anything_differs() -> None:
     methods = [
         base,
         MethodSpec(name="dora"),
-        base.with_settings(rank=8),
         base.with_settings(rank=16),
-        base.with_settings(rank=16, alpha=8),
+        base.with_settings(rank=24),
+        base.with_settings(dropout=0.1),
         base.with_settings(target_modules=["q"]),
         base.with_settings(target_modules=["q", "v"]),
     ]
@@ -475,9 +475,39 @@ def test_names_of_variants_differ_where_anything_differs() -> None:
 
 
 def test_names_do_not_depend_on_the_order_of_settings() -> None:
-    one = MethodSpec(name="lora", settings=(("alpha", 8), ("rank", 4)))
-    assert one == MethodSpec(name="lora").with_settings(rank=4).with_settings(alpha=8)
+    one = MethodSpec(name="lora", settings=(("rank", 4), ("dropout", 0.5)))
+    other = MethodSpec(name="lora").with_settings(rank=4).with_settings(dropout=0.5)
+    assert variant(method=one).member(MANY) == variant(method=other).member(MANY)
     assert variant(method=one).member(MANY).startswith("lora-")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rank": 8},  # the default
+        {"alpha": 64},  # a factor: no tensor is larger for it
+        {"rank": 8, "alpha": 1, "dropout": 0},
+    ],
+)
+def test_what_changes_no_shape_is_not_in_the_name(settings: dict[str, Any]) -> None:
+    chosen = MethodSpec(name="lora").with_settings(**settings)
+    assert variant(method=chosen).member(MANY) == variant().member(MANY)
+    assert variant(method=chosen).size is None
+
+
+def test_all_dropout_has_one_name() -> None:
+    """Whether there is a mask depends on the share, how large it is does not."""
+    some, more = (
+        variant(method=MethodSpec(name="lora").with_settings(dropout=share)).member(MANY)
+        for share in (0.05, 0.1)
+    )
+    assert some == more != variant().member(MANY)
+
+
+@pytest.mark.parametrize("settings", [{"alpha": "high"}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_values_that_make_no_sense_are_no_default(settings: dict[str, Any]) -> None:
+    chosen = MethodSpec(name="lora").with_settings(**settings)
+    assert variant(method=chosen).member(MANY) != variant().member(MANY)
 
 
 @pytest.mark.parametrize(

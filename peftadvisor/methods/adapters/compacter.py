@@ -15,7 +15,9 @@ from peftadvisor.methods.roles import attention_output, feed_forward_output
 if TYPE_CHECKING:
     from peftadvisor.methods.sites import Layout
 
-_RANK = Hyperparameter("rank", 1, 1, 4, rule="rank of each B", source="Compacter paper")
+_RANK = Hyperparameter(
+    "rank", 1, 1, 4, rule="rank of each B", source="Compacter paper", shapes="linear"
+)
 _AXES = Axes("yes", "yes", "no", "an extra feed-forward network", "derived")
 
 

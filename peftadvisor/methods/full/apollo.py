@@ -63,7 +63,7 @@ APOLLO = Method(
     hyperparameters=(
         Hyperparameter("rank", 256, 1, 512, rule="1 with scale 128 is APOLLO-Mini", source="paper"),
         Hyperparameter("gap", 200, 50, 1000, rule="steps between projections", source="paper"),
-        Hyperparameter("scale", 1.0, 1, 128, source="the authors' code"),
+        Hyperparameter("scale", 1.0, 1, 128, source="the authors' code", shapes="none"),
         Hyperparameter("seed", 0),
     ),
     attach=attach,

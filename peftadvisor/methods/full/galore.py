@@ -131,7 +131,7 @@ GALORE = Method(
     hyperparameters=(
         Hyperparameter("rank", 128, 4, 1024, rule="a quarter of the width or less", source="paper"),
         Hyperparameter("gap", 200, 50, 1000, rule="steps between SVDs", source="paper"),
-        Hyperparameter("scale", 0.25, 0.25, 2, source="the authors' code"),
+        Hyperparameter("scale", 0.25, 0.25, 2, source="the authors' code", shapes="none"),
     ),
     attach=attach,
     trainable=trainable,

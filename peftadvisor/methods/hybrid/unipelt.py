@@ -87,7 +87,7 @@ def _method(name: str, title: str, places: tuple[Place, ...], plain: bool) -> Me
         citation="Mao et al. 2022, arXiv 2110.07577",
         axes=Axes("maybe", "yes", "no", "LoRA, longer keys, an extra network, gates", "derived"),
         hyperparameters=(
-            Hyperparameter("rank", 8, 4, 64, rule="of LoRA", source="paper"),
+            Hyperparameter("rank", 8, 4, 64, rule="of LoRA", source="paper", shapes="linear"),
             Hyperparameter("virtual_tokens", 10, 5, 30, rule="of the prefixes", source="paper"),
             Hyperparameter("reduction", 16, 8, 64, rule="of the adapters", source="paper"),
             *(() if plain else (width,)),

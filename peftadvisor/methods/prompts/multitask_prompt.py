@@ -60,7 +60,7 @@ MULTITASK_PROMPT = Method(
     axes=Axes("yes", "yes", "no", "a longer input", "derived"),
     hyperparameters=(
         Hyperparameter("virtual_tokens", 20, 20, 100, rule="100 in the paper", source="paper"),
-        Hyperparameter("rank", 1, 1, 4, source="paper; PEFT defaults"),
+        Hyperparameter("rank", 1, 1, 4, source="paper; PEFT defaults", shapes="linear"),
         Hyperparameter(
             "tasks", 1, 1, 100, rule="source tasks; 1 for the target task", source="PEFT defaults"
         ),

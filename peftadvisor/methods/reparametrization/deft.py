@@ -17,7 +17,7 @@ DEFT = Method(
     citation="DEFT: decompositional efficient fine-tuning, 2025",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 8, 4, 64),
+        Hyperparameter("rank", 8, 4, 64, shapes="linear"),
         Hyperparameter("target_modules", None),
     ),
     attach=adapter("DeftConfig", r="rank"),

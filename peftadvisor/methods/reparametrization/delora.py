@@ -25,9 +25,15 @@ DELORA = Method(
     citation="Bini et al. 2025, arXiv 2503.18225",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 8, 8, 32, source="PEFT defaults"),
+        Hyperparameter("rank", 8, 8, 32, source="PEFT defaults", shapes="linear"),
         Hyperparameter(
-            "strength", 15, 1, 30, rule="bounds how far the weights move", source="DeLoRA paper"
+            "strength",
+            15,
+            1,
+            30,
+            rule="bounds how far the weights move",
+            source="DeLoRA paper",
+            shapes="none",
         ),
         Hyperparameter("target_modules", None),
     ),

@@ -68,6 +68,11 @@ def _nested(linear: Linear, settings: Mapping[str, Any]) -> Any:
     return Nested()
 
 
+_HYPERPARAMETERS = tuple(
+    replace(p, shapes="any") if p.name == "rank" else p for p in lora.HYPERPARAMETERS
+)
+"""Nothing grows evenly with the rank: each step draws how many are used."""
+
 DYLORA = Method(
     name="dylora",
     title="DyLoRA on query and value projections",
@@ -75,7 +80,7 @@ DYLORA = Method(
     year=2022,
     citation="Valipour et al. 2022, arXiv 2210.07558",
     axes=replace(lora.AXES, confidence="derived"),
-    hyperparameters=lora.HYPERPARAMETERS,
+    hyperparameters=_HYPERPARAMETERS,
     attach=attach,
     trainable=lora.trainable,
     merge=merge_beside,

@@ -49,7 +49,7 @@ FOURIERFT = Method(
             rule="1000; at most the weights of a layer",
             source="FourierFT paper",
         ),
-        Hyperparameter("scaling", 150.0, 100, 300, source="PEFT defaults"),
+        Hyperparameter("scaling", 150.0, 100, 300, source="PEFT defaults", shapes="none"),
         Hyperparameter("target_modules", None),
     ),
     attach=attach,

@@ -28,7 +28,7 @@ GLORA = Method(
     citation="Chavan et al. 2023, arXiv 2306.07967",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 8, 4, 16, source="PEFT defaults"),
+        Hyperparameter("rank", 8, 4, 16, source="PEFT defaults", shapes="linear"),
         Hyperparameter("target_modules", None),
     ),
     attach=adapter("GloraConfig", r="rank"),

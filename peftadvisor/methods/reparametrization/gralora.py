@@ -17,7 +17,9 @@ GRALORA = Method(
         Hyperparameter(
             "rank", 32, 32, 128, rule="a multiple of the blocks", source="PEFT's method comparison"
         ),
-        Hyperparameter("alpha", 64, 32, 128, rule="twice the rank", source="PEFT defaults"),
+        Hyperparameter(
+            "alpha", 64, 32, 128, rule="twice the rank", source="PEFT defaults", shapes="none"
+        ),
         Hyperparameter("blocks", 2, 2, 4, rule="2, or 4 from rank 64 on", source="GraLoRA paper"),
         Hyperparameter("target_modules", None),
     ),

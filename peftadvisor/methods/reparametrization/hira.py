@@ -24,6 +24,7 @@ HIRA = Method(
             64,
             rule="with a learning rate of 4.5e-3",
             source="PEFT's method comparison",
+            shapes="linear",
         ),
         Hyperparameter("target_modules", None),
     ),

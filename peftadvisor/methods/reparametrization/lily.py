@@ -29,7 +29,7 @@ LILY = Method(
     citation="Zhong et al. 2024, arXiv 2407.09946",
     axes=Axes("yes", "yes", "no", "low-rank products with a router", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 32, 8, 64, source="PEFT defaults"),
+        Hyperparameter("rank", 32, 8, 64, source="PEFT defaults", shapes="linear"),
         Hyperparameter("stride", 1, 1, 4, rule="layers that share an A", source="PEFT defaults"),
         Hyperparameter("experts", 2, 2, 8, rule="B's that a router mixes", source="PEFT defaults"),
         Hyperparameter("target_modules", None, rule="query and value by default, as for lora"),

@@ -28,8 +28,8 @@ LOHA = Method(
     citation="Hyeon-Woo et al. 2021, arXiv 2108.06098",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 8, 4, 32, source="PEFT defaults"),
-        Hyperparameter("alpha", 8, 4, 32, rule="the rank", source="PEFT defaults"),
+        Hyperparameter("rank", 8, 4, 32, source="PEFT defaults", shapes="linear"),
+        Hyperparameter("alpha", 8, 4, 32, rule="the rank", source="PEFT defaults", shapes="none"),
         Hyperparameter("target_modules", None),
     ),
     attach=adapter("LoHaConfig", r="rank", alpha="alpha"),

@@ -51,7 +51,7 @@ LOKR = Method(
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
         Hyperparameter("rank", 8, 4, 64, source="PEFT defaults"),
-        Hyperparameter("alpha", 8, 8, 64, source="PEFT defaults"),
+        Hyperparameter("alpha", 8, 8, 64, source="PEFT defaults", shapes="none"),
         Hyperparameter("factor", -1, rule="-1 is near square", source="PEFT defaults"),
         Hyperparameter("target_modules", None),
     ),

@@ -84,9 +84,20 @@ HYPERPARAMETERS = (
         64,
         rule="8 by default; more for larger data; no new learning rate needed while alpha is fixed",
         source="PEFT defaults; Thinking Machines, LoRA Without Regret, 2025",
+        shapes="linear",
     ),
-    Hyperparameter("alpha", 16, 16, 32, rule="twice the rank, or 32", source="LLaMA-Factory"),
-    Hyperparameter("dropout", 0.0, 0.0, 0.1, rule="0; 0.05 for small data", source="PEFT; axolotl"),
+    Hyperparameter(
+        "alpha", 16, 16, 32, rule="twice the rank, or 32", source="LLaMA-Factory", shapes="none"
+    ),
+    Hyperparameter(
+        "dropout",
+        0.0,
+        0.0,
+        0.1,
+        rule="0; 0.05 for small data",
+        source="PEFT; axolotl",
+        shapes="zero",
+    ),
     Hyperparameter(
         "target_modules",
         None,

@@ -43,6 +43,11 @@ def trainable(layout: Layout, settings: Settings) -> int:
     return layout.head + sum(settings["rank"] * x.outputs for x in chosen)
 
 
+_HYPERPARAMETERS = tuple(
+    replace(p, shapes="any") if p.name == "rank" else p for p in lora.HYPERPARAMETERS
+)
+"""Nothing grows evenly with the rank: its optimizer holds products of rank by rank."""
+
 LORA_FA = Method(
     name="lora-fa",
     title="LoRA-FA on query and value projections",
@@ -50,7 +55,7 @@ LORA_FA = Method(
     year=2023,
     citation="Zhang et al. 2023, arXiv 2308.03303",
     axes=replace(lora.AXES, confidence="derived"),
-    hyperparameters=lora.HYPERPARAMETERS,
+    hyperparameters=_HYPERPARAMETERS,
     attach=attach,
     trainable=trainable,
     stored=lora.trainable,

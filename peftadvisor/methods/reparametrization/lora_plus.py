@@ -46,7 +46,13 @@ LORA_PLUS = Method(
     hyperparameters=(
         *lora.HYPERPARAMETERS,
         Hyperparameter(
-            "lr_ratio", 16, 2, 16, rule="16; with half of LoRA's learning rate for A", source="PEFT"
+            "lr_ratio",
+            16,
+            2,
+            16,
+            rule="16; with half of LoRA's learning rate for A",
+            source="PEFT",
+            shapes="none",
         ),
     ),
     attach=attach,

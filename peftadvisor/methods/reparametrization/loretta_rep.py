@@ -75,9 +75,9 @@ LORETTA_REP = Method(
     citation="Yang et al. 2024, arXiv 2402.11417",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 8, 4, 64),
+        Hyperparameter("rank", 8, 4, 64, shapes="linear"),
         Hyperparameter("tt_rank", 5, 2, 20, source="LoRETTA paper"),
-        Hyperparameter("alpha", 16, 8, 64),
+        Hyperparameter("alpha", 16, 8, 64, shapes="none"),
         Hyperparameter("target_modules", None, rule="query and value by default, as for lora"),
     ),
     attach=attach,

@@ -136,8 +136,8 @@ LORTA = Method(
     citation="Hounie et al. 2024, arXiv 2410.04060",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 16, 4, 64),
-        Hyperparameter("alpha", 16, 4, 64),
+        Hyperparameter("rank", 16, 4, 64, shapes="linear"),
+        Hyperparameter("alpha", 16, 4, 64, shapes="none"),
         Hyperparameter("head_width", 64, 32, 256, rule="the width of the model's heads"),
     ),
     attach=attach,

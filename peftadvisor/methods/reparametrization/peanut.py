@@ -28,7 +28,7 @@ PEANUT = Method(
     citation="Zhong et al. 2024, arXiv 2410.01870",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 32, 8, 64, source="PEFT defaults"),
+        Hyperparameter("rank", 32, 8, 64, source="PEFT defaults", shapes="linear"),
         Hyperparameter("target_modules", None),
     ),
     attach=adapter("PeanutConfig", r="rank"),

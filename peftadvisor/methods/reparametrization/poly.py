@@ -56,7 +56,7 @@ POLY = Method(
     citation="Ponti et al. 2022, arXiv 2202.13914",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 8, 4, 32, source="PEFT defaults"),
+        Hyperparameter("rank", 8, 4, 32, source="PEFT defaults", shapes="linear"),
         Hyperparameter("tasks", 1, 1, 100, source="PEFT defaults"),
         Hyperparameter("skills", 4, 2, 16, rule="modules in the inventory", source="PEFT defaults"),
         Hyperparameter(

@@ -28,7 +28,9 @@ PVERA = Method(
     citation="PVeRA: Probabilistic Vector-Based Random Matrix Adaptation, 2025",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 256, 64, 1024, rule="as VeRA", source="PEFT defaults"),
+        Hyperparameter(
+            "rank", 256, 64, 1024, rule="as VeRA", source="PEFT defaults", shapes="linear"
+        ),
         Hyperparameter("target_modules", None),
     ),
     attach=adapter("PveraConfig", r="rank"),

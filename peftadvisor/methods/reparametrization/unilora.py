@@ -46,7 +46,7 @@ UNILORA = Method(
     citation="Li et al. 2025, arXiv 2506.00799",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 4, 4, 16, source="PEFT defaults"),
+        Hyperparameter("rank", 4, 4, 16, source="PEFT defaults", shapes="linear"),
         Hyperparameter(
             "length", 256, 256, 100000, rule="trained numbers in all", source="PEFT defaults"
         ),

@@ -68,7 +68,7 @@ VB_LORA = Method(
     citation="Li et al. 2024, arXiv 2405.15179",
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
-        Hyperparameter("rank", 4, 4, 16, source="PEFT defaults"),
+        Hyperparameter("rank", 4, 4, 16, source="PEFT defaults", shapes="linear"),
         Hyperparameter("vectors", 256, 90, 2048, source="VB-LoRA paper"),
         Hyperparameter(
             "length", 256, 64, 1024, rule="must divide all widths", source="VB-LoRA paper"

@@ -32,6 +32,7 @@ VERA = Method(
             1024,
             rule="256; the learning rate is that of LoRA times ten",
             source="VeRA paper; PEFT's method comparison",
+            shapes="linear",
         ),
         Hyperparameter("target_modules", None),
     ),

@@ -52,7 +52,7 @@ WAVEFT = Method(
     axes=Axes("yes", "yes", "no", "none", "derived"),
     hyperparameters=(
         Hyperparameter("frequencies", 2592, 500, 10000, source="PEFT defaults"),
-        Hyperparameter("scaling", 25.0, 5, 50, source="PEFT defaults"),
+        Hyperparameter("scaling", 25.0, 5, 50, source="PEFT defaults", shapes="none"),
         Hyperparameter("target_modules", None),
     ),
     attach=attach,
