@@ -34,6 +34,8 @@ GROWTH = 1.05
 FARTHEST = 64
 """Longest length that is tried, in lengths asked for, where the model has no limit."""
 TRIES = 2
+SMALLER = 0.95
+"""A GPU is smaller with at most so much of the memory: cards of one size differ by a little."""
 SHORTER = (0.8, 0.6, 0.4, 0.2)
 """Shares of the asked length at which full fine-tuning is tried."""
 
@@ -104,7 +106,8 @@ def _lengths_that_may_fit(question: Question, estimate: Estimate) -> list[int]:
 
 def _smaller_gpu(question: Question, method: Method, run: RunSpec) -> str:
     """The smallest GPU with a price on which the method still runs, and how."""
-    smaller = [p for p in _singles() if p.gpu.usable_bytes < run.gpu.usable_bytes]
+    most = SMALLER * run.gpu.usable_bytes
+    smaller = [place for place in _singles() if place.gpu.usable_bytes <= most]
     found = _on_the_smallest(question, method, smaller)
     if found is None:
         return "no smaller GPU with a price runs it"

@@ -49,9 +49,15 @@ def _money(question: Question) -> Callable[[Candidate], float]:
 def _best(
     question: Question, searches: Sequence[Search], key: Callable[[Candidate], float]
 ) -> Choice | None:
-    ordered = sorted((c for found in searches for c in found.fitting), key=key)
+    ordered = sorted((c for found in searches for c in _uncompromised(found)), key=key)
     answer = first_that_holds(question, ordered)
     return None if answer is None else choice_of(question, answer[1])
+
+
+def _uncompromised(found: Search) -> list[Candidate]:
+    """Those of a method's candidates that give up least: a small rank is no way to be cheap."""
+    least = min((c.setting.concession for c in found.fitting), default=0)
+    return [c for c in found.fitting if c.setting.concession == least]
 
 
 def _pick(question: Question, role: Role, choice: Choice, choices: Sequence[Choice]) -> Pick:
@@ -134,4 +140,4 @@ def _limited_by(choice: Choice) -> str:
     bound = f"the step is bound by {estimate.time.bound}"
     if run.training.gradient_accumulation_steps == 1:
         return bound
-    return f"memory allows micro-batch {run.training.micro_batch_size}; {bound}"
+    return f"micro-batch {run.training.micro_batch_size} is the fastest that fits; {bound}"

@@ -12,11 +12,10 @@ from peftadvisor.advisor.estimating import samples_of
 from peftadvisor.advisor.parallel import map_forked
 from peftadvisor.advisor.places import Place
 from peftadvisor.advisor.question import Question
-from peftadvisor.advisor.space import Setting, settings
+from peftadvisor.advisor.space import Setting, on_file, settings
 from peftadvisor.advisor.weighing import Candidate, most_bytes, weigh
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.methods.base import Method
-from peftadvisor.simulator.library import Variant
 from peftadvisor.simulator.obtain import Progress
 
 Limit = Literal["memory", "hours", "usd", "stored"]
@@ -114,10 +113,7 @@ def _by_count(places: tuple[Place, ...]) -> list[tuple[Place, ...]]:
 
 def _on_file(question: Question, method: Method) -> bool:
     """Whether the method was recorded before, so that searching takes milliseconds."""
-    return all(
-        Variant(question.model, setting.spec, setting.training, "flash").on_file()
-        for setting in settings(question, method)
-    )
+    return all(on_file(question, setting) for setting in settings(question, method))
 
 
 def _search(question: Question, method: Method, *, progress: Progress | None) -> Search:

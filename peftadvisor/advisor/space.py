@@ -10,7 +10,7 @@ from peftadvisor.advisor.estimating import implied_training
 from peftadvisor.advisor.hyperparameters import method_settings
 from peftadvisor.advisor.question import Question
 from peftadvisor.methods.base import Method
-from peftadvisor.simulator.library import Variant
+from peftadvisor.simulator.library import Variant, attention_kernels
 from peftadvisor.specs import GpuSpec, MethodSpec, Optimizer, TrainingSpec
 
 LEAST_RANK = 4
@@ -33,7 +33,7 @@ class Setting:
 def settings(question: Question, method: Method) -> list[Setting]:
     """Every way that is weighed: those that are recorded, else the method as it comes."""
     every = list(_preferred(question, method))
-    recorded = [setting for setting in every if _on_file(question, setting)]
+    recorded = [setting for setting in every if on_file(question, setting)]
     return recorded or [setting for setting in every if setting.concession == 0]
 
 
@@ -87,5 +87,10 @@ def _spec(method: Method, settings: Mapping[str, Any]) -> MethodSpec:
     return MethodSpec(name=method.name).with_settings(**changed)
 
 
-def _on_file(question: Question, setting: Setting) -> bool:
-    return Variant(question.model, setting.spec, setting.training, "flash").on_file()
+def on_file(question: Question, setting: Setting) -> bool:
+    """Whether it was recorded: for a place's own kernels, or for those that serve all."""
+    kernels = dict.fromkeys(["flash", *(attention_kernels(p.gpu) for p in question.places)])
+    return any(
+        Variant(question.model, setting.spec, setting.training, kernel).on_file()  # type: ignore[arg-type]
+        for kernel in kernels
+    )

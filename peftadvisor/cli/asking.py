@@ -77,7 +77,7 @@ def question(values: Values, say: Callable[[str], None]) -> Question:
     batches = _batching(values, model, training, say)
     if batches is not None:
         training = _of_data(values, training, batches)
-    asked = _job(values, batches)
+    asked = _job(values, batches, training)
     levers: dict[str, Any] = {
         name: (values[option],)
         for name, option in (
@@ -151,10 +151,16 @@ def _of_data(values: Values, training: TrainingSpec, batches: Batching) -> Train
     return dataclasses.replace(training, seq_len=longest, padded=True)
 
 
-def _job(values: Values, batches: Batching | None) -> Job:
+def _job(values: Values, batches: Batching | None, training: TrainingSpec) -> Job:
+    """The job; rows that are packed are full."""
     said = {name: values[name] for name in ("task", "epochs", "steps")}
     if batches is None:
-        return Job(examples=values["examples"], **said)
+        known = values["examples"] is not None and not training.padded
+        return Job(
+            examples=values["examples"],
+            tokens_per_example=training.seq_len if known else None,
+            **said,
+        )
     if values["examples"] is not None:
         raise UsageError("--examples and --dataset both say how many there are; keep one of them")
     from peftadvisor.cost_model.batching import job_of

@@ -14,7 +14,8 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -110,11 +111,16 @@ class Variant:
         return f"{self.method.name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
 
     def refusal(self) -> str | None:
-        """Why the model cannot take the method, where that is recorded: so on every device."""
-        path = BUNDLED / f"{self.model.config_key}.zip"
-        there = replace(self, kernels="flash", training=replace(self.training, dtype="bf16"))
-        data = _bytes(path, f"{there.general._settings()}.refused")
+        """Why the model cannot take the method, where that was found: so on every device."""
+        bundled, cached = self._paths()
+        data = _bytes(bundled, f"{self._refused()}.refused")
+        data = data or _bytes(cached, f"{self._refused()}.refused-{_libraries()}")
         return None if data is None else data.decode()
+
+    def _refused(self) -> str:
+        """The settings without what refusals do not depend on: size, device and dtype."""
+        there = replace(self, kernels="flash", training=replace(self.training, dtype="bf16"))
+        return there.general._settings()
 
     def on_file(self) -> bool:
         """Whether anything of this variant is recorded (in any regime), or refused."""
@@ -123,14 +129,22 @@ class Variant:
         if self.size is None or any(name.startswith(own) for _, name in names):
             return any(name.startswith(own) for _, name in names)
         return any(
-            name.endswith(".refused") or _read(path, name, self.size) is not None
+            ".refused" in name or _read(path, name, self.size) is not None
             for path, name in names
             if name.startswith(general)
         )
 
     def keep_refusal(self, reason: str, folder: Path) -> None:
         """Write down why the model cannot take the method."""
-        self._add(folder, f"{self._settings()}.refused", reason.encode())
+        self._add(folder, f"{self._refused()}.refused", reason.encode())
+
+    def keep_refusal_here(self, reason: str) -> None:
+        """The same in the user's cache, where it holds for the libraries that are installed.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        self._add(cache_folder(), f"{self._refused()}.refused-{_libraries()}", reason.encode())
 
     def find(self, regime: Regime) -> Recording | None:
         """The recording of this variant in the package or the cache, or None.
@@ -184,6 +198,18 @@ class Variant:
                 f"cannot keep the recording in {folder} ({getattr(error, 'strerror', error)}); "
                 "set XDG_CACHE_HOME to a folder that can be written"
             ) from error
+
+
+@cache
+def _libraries() -> str:
+    """Versions that decide what a model can take."""
+    found = []
+    for name in ("transformers", "peft"):
+        try:
+            found.append(version(name))
+        except PackageNotFoundError:
+            found.append("none")
+    return "-".join(found)
 
 
 def cache_folder() -> Path:

@@ -158,6 +158,9 @@ def _record(variant: Variant, point: Point, regime: Regime, progress: Progress |
             recording = _grown(variant, piece) or _made(variant, piece)
         except InexactError:
             continue
+        except UnsupportedError as error:
+            variant.keep_refusal_here(str(error))
+            raise
         return Simulated(recording, point, accumulate, "made now")
     return _direct(variant, point, progress)
 

@@ -140,7 +140,7 @@ def test_recommend_asks_the_question(stub: Stub) -> None:
     assert question.effective_batch_size == 16
     (place,) = question.places
     assert (place.gpu.id, place.count, place.sharding) == ("a100-40g", 4, "zero-2")
-    assert question.job == Job(task="code", examples=500, epochs=2.0)
+    assert question.job == Job(task="code", examples=500, epochs=2.0, tokens_per_example=256)
     assert question.needs == Needs(mergeable=True, max_stored_bytes=50 * 2**20)
     assert (question.settings, question.test_examples) == ((("rank", 4),), 90)
     assert (question.optimizers, question.checkpointing) == (("sgd",), ("none",))
