@@ -37,7 +37,7 @@ def write_scores(study: Study) -> None:
         writer.writerow(COLUMNS)
         writer.writerows(
             (miss.row_id, miss.source, miss.kind, miss.measured_bytes, miss.predicted_bytes)
-            for miss in study.scored
+            for miss in study.misses
         )
 
 

@@ -28,9 +28,6 @@ NAMES: Mapping[Quantity, str] = {
     "device": "device peak",
     "step": "step time",
 }
-UNEXPLAINED = ("bigcode/gpt_bigcode-santacoder",)
-"""Models that are in every table and in no score: something is missing in how they are emulated."""
-
 LEVELS = tuple(round(0.05 * n, 2) for n in range(1, 20))
 
 
@@ -51,17 +48,12 @@ class Study:
         """Device memory of each row; where reserved memory was measured, the context is added."""
         return [miss for o in self.used if (miss := self._miss(o))]
 
-    @property
-    def scored(self) -> list[MemoryMiss]:
-        """Those that later predictions are judged by."""
-        return [m for m in self.misses if self.rows[m.row_id].model not in UNEXPLAINED]
-
     @cached_property
     def other_scores(self) -> Mapping[tuple[str, Kind], Scores]:
         """Per source and kind of run the scores of the other sources."""
         keys = {(miss.source, miss.kind) for miss in self.misses}
         return {
-            (source, kind): scores_of(alike((m for m in self.scored if m.source != source), kind))
+            (source, kind): scores_of(alike((m for m in self.misses if m.source != source), kind))
             for source, kind in keys
         }
 
@@ -226,23 +218,21 @@ class Study:
             found = self.compared(quantity)
             if found:
                 yield f"- 90 % interval of {name}: holds {accuracy(found).coverage:.0%} of rows"
-        told, every = (self._model_coverage(part) for part in (self.scored, self.misses))
         yield (
             "- 90 % interval of device memory by the scores of all other models, of the same "
-            f"source or not: holds {told:.0%} of rows, {every:.0%} with santacoder, which is in no "
-            "score"
+            f"source or not: holds {self._model_coverage():.0%} of rows"
         )
         yield ""
 
-    def _model_coverage(self, misses: Sequence[MemoryMiss]) -> float:
+    def _model_coverage(self) -> float:
         """Share of rows inside the interval by the scores of other models."""
         inside = 0
-        for miss in misses:
+        for miss in self.misses:
             model = self.rows[miss.row_id].model
-            rest = (m for m in self.scored if self.rows[m.row_id].model != model)
+            rest = (m for m in self.misses if self.rows[m.row_id].model != model)
             low, high = _factors(tuple(alike(rest, miss.kind)))
             inside += low <= miss.measured_bytes / miss.predicted_bytes <= high
-        return inside / len(misses)
+        return inside / len(self.misses)
 
     def reliability(self) -> list[float]:
         """Share of rows below each quantile of the other sources' scores."""
@@ -364,9 +354,6 @@ runs, 672 tokens. Runs on two GPUs are FSDP with full shard (decision 14).
 _EXPLAINED = """\
 What is known of these:
 
-- **santacoder** (gpt_bigcode in transformers 4.48): exact where the update is the peak; where the
-  loss is, about 2 bytes per token and vocabulary entry are missing (4 under autocast), as if the
-  model's outputs lived on during backward. Not explained.
 - **Device memory on the A100**: allocated memory is exact to 0.1 %, so what is missing is outside
   the tensors. PowerLM ran with flash-attn 2.6.3 and needs 0.4 to 0.8 GiB beside what the allocator
   reserves, all other rows, with flash-attn 2.7.3, about 1.7 GiB: a context that depends on what is

@@ -18,12 +18,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from peftadvisor.advisor import estimate
 from peftadvisor.advisor.estimating import variant_of
+from peftadvisor.advisor.places import for_hire
+from peftadvisor.advisor.question import Question
+from peftadvisor.advisor.searching import search
 from peftadvisor.cuda.allocator import replay
 from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.models import find_model
+from peftadvisor.methods import COMMON, find_method
 from peftadvisor.simulator.obtain import Simulated, obtain
-from peftadvisor.specs import MethodSpec, RunSpec, TrainingSpec
+from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
 
 TRAINING = TrainingSpec(micro_batch_size=2, seq_len=512, target_len=128)
 SIMULATED = (("google-t5/t5-11b", 4.0), ("meta-llama/Llama-3.1-70B", 6.0))
@@ -104,6 +109,38 @@ def _evaluate(simulated: Simulated) -> tuple[int, int, int]:
     return simulated.allocated_peak(), flops, touched
 
 
+def predictions(runs: int) -> None:
+    """One run predicted in full, the replay within the card included."""
+    for model in RECORDED:
+        for method in METHODS:
+            run = RunSpec(
+                model=find_model(model),
+                method=MethodSpec(name=method),
+                training=TRAINING,
+                gpu=find_gpu("h200"),
+            )
+            estimate(run, budget=Budget())
+            seconds = median_s(lambda r=run: estimate(r, budget=Budget()), runs)
+            line(f"predict {model} {method}", 1e3 * seconds, 20.0, "ms")
+
+
+def ranking(runs: int) -> None:
+    """Every micro-batch of an effective batch of 720 on every card with a price, ranked."""
+    question = Question(
+        model=find_model("meta-llama/Llama-3.1-8B"),
+        places=tuple(place for place in for_hire() if place.count == 1),
+        training=TrainingSpec(seq_len=1024),
+        budget=Budget(total_tokens=10**7),
+        effective_batch_size=720,
+        methods=None,
+    )
+    methods = [find_method(name) for name in COMMON]
+    found = search(question, methods, None)
+    weighed = sum(one.weighed for one in found)
+    seconds = median_s(lambda: search(question, methods, None), runs)
+    line(f"rank {weighed:,} candidates", seconds, 2.0 * weighed / 10_000, "s")
+
+
 def cold_start(runs: int) -> None:
     """The whole command in a new process, its modules compiled as an installer leaves them."""
     code = "import sys; from peftadvisor.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -125,6 +162,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args()
     cold_start(options.runs)
+    predictions(options.runs)
+    ranking(options.runs)
     recordings(options.runs)
     simulations()
 

@@ -57,8 +57,10 @@ def _of_memory(budget: Budget) -> Budget:
 
 
 def _longer(question: Question, estimate: Estimate) -> str:
-    """The longest samples that the same settings take."""
+    """The longest samples that the same settings take; nothing where the model sets the length."""
     run = estimate.run
+    if run.training.seq_len >= (max_positions(run.model) or run.training.seq_len + 1):
+        return ""
     for length in _lengths_that_may_fit(question, estimate)[:TRIES]:
         training = dataclasses.replace(run.training, seq_len=length)
         longer = dataclasses.replace(run, training=training)
@@ -108,6 +110,8 @@ def _smaller_gpu(question: Question, method: Method, run: RunSpec) -> str:
     """The smallest GPU with a price on which the method still runs, and how."""
     most = SMALLER * run.gpu.usable_bytes
     smaller = [place for place in _singles() if place.gpu.usable_bytes <= most]
+    if not smaller:
+        return ""
     found = _on_the_smallest(question, method, smaller)
     if found is None:
         return "no smaller GPU with a price runs it"

@@ -19,6 +19,7 @@ from peftadvisor.advisor.searching import Search, preference, search
 from peftadvisor.advisor.verifying import first_that_holds
 from peftadvisor.advisor.weighing import Candidate
 from peftadvisor.methods import COMMON, find_method, method_names
+from peftadvisor.profiles import Estimate
 from peftadvisor.simulator.obtain import Progress
 
 Key = tuple[float, ...]
@@ -39,12 +40,10 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
     Raises:
         UsageError: an unknown method is named, or nothing can be predicted.
     """
-    everything = question.methods == ALL
-    names = method_names() if everything else question.methods or COMMON
-    searches = search(question, [find_method(name) for name in names], progress)
+    searches = _searched(question, progress)
     fitting = sorted((s for s in searches if s.fitting), key=lambda s: _promise(question, s))
-    wanted = len(fitting) if question.methods and not everything else question.top
-    answers, further = _answers(question, fitting, wanted)
+    named = question.methods and question.methods != ALL
+    answers, further = _answers(question, fitting, len(fitting) if named else question.top)
     chosen = sorted((a for a in answers if a.choice), key=lambda answer: answer.key)
     choices = with_pareto([answer.choice for answer in chosen if answer.choice])
     failed = {answer.found.method.name for answer in answers if not answer.choice}
@@ -60,6 +59,23 @@ def recommend(question: Question, progress: Progress | None = None) -> Recommend
         notes=notes(question),
         weighed=sum(found.weighed for found in searches),
     )
+
+
+def first_choice(question: Question) -> Estimate | None:
+    """The estimate of what ``recommend`` puts first, and nothing else; None where nothing fits."""
+    searches = (found for found in _searched(question, None) if found.fitting)
+    fitting = sorted(searches, key=lambda found: _promise(question, found))
+    answers, _ = _answers(question, fitting, wanted=1)
+    held = [answer for answer in answers if answer.choice]
+    best = min(held, key=lambda answer: answer.key, default=None)
+    return best.choice.estimate if best and best.choice else None
+
+
+def _searched(question: Question, progress: Progress | None) -> list[Search]:
+    names = question.methods or COMMON
+    if question.methods == ALL:
+        names = method_names()
+    return search(question, [find_method(name) for name in names], progress)
 
 
 def _answers(

@@ -91,6 +91,6 @@ def on_file(question: Question, setting: Setting) -> bool:
     """Whether it was recorded: for a place's own kernels, or for those that serve all."""
     kernels = dict.fromkeys(["flash", *(attention_kernels(p.gpu) for p in question.places)])
     return any(
-        Variant(question.model, setting.spec, setting.training, kernel).on_file()  # type: ignore[arg-type]
+        Variant(question.model, setting.spec, setting.training, kernel).on_file()
         for kernel in kernels
     )

@@ -182,7 +182,8 @@ def _time(time: StepTime, calibration: str) -> str:
     return (
         f"{format_seconds(time.step_s)} per step "
         f"({format_seconds(time.low_s)} – {format_seconds(time.high_s)}), "
-        f"{time.tokens_per_s:,.0f} tokens/s, {time.samples_per_s:.3g} samples/s, "
+        f"{f'{time.tokens_per_s:,.0f} tokens/s, ' if time.tokens_per_s else ''}"
+        f"{time.samples_per_s:.3g} samples/s, "
         f"bound by {time.bound}{label}"
     )
 
