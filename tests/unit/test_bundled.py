@@ -21,6 +21,7 @@ from peftadvisor.data.measured_runs import logged_counts
 from peftadvisor.data.models import find_model, model_ids
 from peftadvisor.methods import COMMON, find_method
 from peftadvisor.simulator.library import BUNDLED
+from peftadvisor.simulator.recording_files import unpack
 from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
 
 SCHEMA = Path(__file__).parent.parent / "contract" / "estimate.schema.json"
@@ -66,6 +67,15 @@ def test_the_methods_of_the_survey_ship_for_every_bundled_shape() -> None:
         with zipfile.ZipFile(path) as archive:
             held = {name.split(".")[0] for name in archive.namelist()}
         assert logged <= held, f"{path.name} lacks {', '.join(sorted(logged - held))}"
+
+
+def test_every_recording_that_ships_says_what_evaluating_it_takes() -> None:
+    for path in BUNDLED.glob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if not name.endswith(".refused"):
+                    facts = unpack(archive.read(name)).facts
+                    assert {"units", "counts", "virtual_tokens", "versions"} <= set(facts), name
 
 
 def test_at_least_sixty_models_are_bundled_and_answer() -> None:
