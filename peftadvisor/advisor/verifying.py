@@ -44,13 +44,15 @@ def estimate_of(question: Question, candidate: Candidate) -> Estimate:
     training = dataclasses.replace(t, seq_len=length)
     mean = _simulated(question, dataclasses.replace(run, training=training))
     held = format_bytes(mean.memory.device_peak_bytes)
+    peak, _, *others = longest.reasons
+    _, bound, *_ = mean.reasons
     said = f"memory is for the longest batch ({t.seq_len:,} tokens); a mean one ({length:,}) takes"
     return dataclasses.replace(
         longest,
         time=mean.time,
         cost=mean.cost,
         flops=mean.flops,
-        reasons=(*longest.reasons, f"{said} {held}, and time and cost are its"),
+        reasons=(peak, bound, *others, f"{said} {held}, and time and cost are its"),
     )
 
 
