@@ -159,8 +159,8 @@ def test_lengths_between_the_recorded_ones_are_rounded_up_and_said_so() -> None:
 
 def test_a_micro_batch_that_the_replay_finds_too_large_is_made_smaller() -> None:
     """The quick bound lets more through than the replay: the next smaller micro-batch is tried."""
-    for gpu in ("a100-40g", "a100-80g", "rtx-4090", "l40s"):
-        for name in ("t5-11b", "meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-7B-Instruct"):
+    for gpu in ("a100-40g", "rtx-4090"):
+        for name in ("t5-11b", "meta-llama/Llama-3.1-8B"):
             answer = ask(name, gpu)
             close = [r for r in answer.rejected if r.over_by_bytes == 0]
             without = [r for r in close if not re.search(r"micro-batch 1\b", r.reason)]

@@ -46,6 +46,7 @@ def test_recommend_takes_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advisor, "recommend", lambda question: question, raising=False)
     question: Any = peftadvisor.recommend("t5-11b", "a100-40g", specs.Budget(max_usd=50.0))
     assert question.model.id == "google-t5/t5-11b"
-    assert question.gpu.id == "a100-40g"
+    (place,) = question.places
+    assert (place.gpu.id, place.count) == ("a100-40g", 1)
     assert question.budget.max_usd == 50.0
     assert question.training == specs.TrainingSpec()
