@@ -29,11 +29,21 @@ def printed(arguments: list[str]) -> str:
     return run.stdout.rstrip()
 
 
+def shown(text: str) -> str:
+    """The answer up to its reasons in full; the rest stands in docs/examples."""
+    answer, found, _ = text.partition("\n\nHyperparameters of ")
+    return (
+        f"{answer}\n\n[hyperparameters, findings, pilot, all methods: see docs/examples]"
+        if found
+        else text
+    )
+
+
 def main() -> None:
     """Rewrite every session block."""
     text = README.read_text(encoding="utf-8")
     for name, arguments in SESSIONS.items():
-        block = f"```text\n$ peftadvisor {' '.join(arguments)}\n{printed(arguments)}\n```\n"
+        block = f"```text\n$ peftadvisor {' '.join(arguments)}\n{shown(printed(arguments))}\n```\n"
         marks = rf"(<!-- session:{name} -->\n).*?(<!-- /session:{name} -->)"
         text = re.sub(marks, lambda m, b=block: m[1] + b + m[2], text, flags=re.DOTALL)
     README.write_text(text, encoding="utf-8")
