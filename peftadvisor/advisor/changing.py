@@ -163,9 +163,12 @@ def _held(question: Question, candidates: Iterable[Candidate]) -> Candidate | No
 
 
 def _candidates(question: Question, method: Method) -> list[Candidate]:
-    """What the quick bound lets through."""
+    """What the quick bound lets through of the preferred settings."""
     found: list[Candidate] = []
-    for setting in settings(question, method):
+    every = settings(question, method)
+    for setting in every:
+        if setting.concession > every[0].concession:
+            break
         try:
             found += weigh(question, setting, None)
         except UsageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from operator import attrgetter
 from typing import Literal
 
@@ -19,6 +20,9 @@ from peftadvisor.methods.base import Method
 from peftadvisor.simulator.obtain import Progress
 
 Limit = Literal["memory", "hours", "usd", "stored"]
+
+EASE = 0.75
+"""Share of what may be taken, by the quick bound, up to which the replay surely agrees."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +126,11 @@ def _search(question: Question, method: Method, *, progress: Progress | None) ->
         return Search(method=method, refusal=refusal)
     if progress:
         progress(f"weighing {method.name}")
-    every: list[Candidate] = []
     try:
-        for setting in settings(question, method):
-            every += _weighed(question, setting, progress, first=not every)
+        every = _candidates(question, method, progress)
     except UnsupportedError as error:
         return Search(method=method, refusal=str(error))
-    shares = [{limit: needed(question, limit, c) for limit in _NEEDED} for c in every]
+    shares = [_shares(question, candidate) for candidate in every]
     inside = [c for c, share in zip(every, shares, strict=True) if max(share.values()) <= 1]
     inside.sort(key=lambda candidate: preference(question, candidate))
     return Search(
@@ -138,6 +140,25 @@ def _search(question: Question, method: Method, *, progress: Progress | None) ->
         nearest={} if inside else _nearest(every, shares),
         weighed=len(every),
     )
+
+
+def _candidates(question: Question, method: Method, progress: Progress | None) -> list[Candidate]:
+    """Of all settings, until one fits with ease: what gives up more is then not needed."""
+    every: list[Candidate] = []
+    for _, level in groupby(settings(question, method), key=attrgetter("concession")):
+        for setting in level:
+            every += _weighed(question, setting, progress, first=not every)
+        if any(_fits_with_ease(_shares(question, candidate)) for candidate in every):
+            break
+    return every
+
+
+def _shares(question: Question, candidate: Candidate) -> dict[Limit, float]:
+    return {limit: needed(question, limit, candidate) for limit in _NEEDED}
+
+
+def _fits_with_ease(shares: Mapping[Limit, float]) -> bool:
+    return shares["memory"] <= EASE and max(shares.values()) <= 1
 
 
 def _weighed(
