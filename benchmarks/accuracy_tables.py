@@ -347,8 +347,10 @@ Made by `make accuracy MEASUREMENTS=FILE.csv` from rows of fidelity A: published
 and way of measuring are known from code at that commit. Memory is predicted by physics alone. Step
 times here are by the constants that ship, which were fitted on the one-GPU rows where the GPU is
 one of theirs; with the row's source left out they miss by 4.3 % on an A100 and 7.7 % on an L40S
-(decision 12). One number of the memory rows is inferred from them: the longest batch of the L40S
-runs, 672 tokens. Runs on two GPUs are FSDP with full shard (decision 14).
+(decision 12). Two things about the memory rows are inferred from them: the longest batch of the
+L40S runs, 672 tokens, and that fused losses are given fp32 under autocast where a model leaves its
+logits in 16 bits (santacoder's QLoRA rows with fused kernels; not read in those kernels' code).
+Runs on two GPUs are FSDP with full shard (decision 14).
 """.splitlines()
 
 _EXPLAINED = """\

@@ -60,7 +60,7 @@ EXAMPLES: dict[str, list[tuple[Run, Run]]] = {
     ],
     "rate-outside-tested": [
         (run("ia3", rate=1e-2), run("ia3", rate=5e-3)),
-        (run("lora", rate=2e-3, set_alpha=32), run("lora", rate=1e-3, set_alpha=32)),
+        (run("lora", rate=2e-3, set_alpha=32), run("lora", rate=5e-4, set_alpha=32)),
         # 2e-3 at alpha 8 is the step of 5e-4 at alpha 32.
         (run("lora", rate=5e-3, set_alpha=8), run("lora", rate=2e-3, set_alpha=8)),
         (run(rate=2e-4, job_task="preference"), run(rate=5e-6, job_task="preference")),
