@@ -255,6 +255,12 @@ class Estimate:
     reasons: tuple[str, ...]
     provenance: Provenance
 
+    @property
+    def usd_per_sample(self) -> float | None:
+        """What one sample costs; None without a price."""
+        hourly = self.cost.usd_per_hour
+        return None if hourly is None else hourly / self.time.samples_per_s
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, in the shape of the JSON contract."""
         gpu = self.run.gpu

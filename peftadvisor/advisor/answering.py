@@ -47,11 +47,11 @@ def _advised(question: Question, method: Method, estimate: Estimate) -> tuple[Ad
         alpha=settings.get("alpha"),
     )
     ran = estimate.run.training
-    kept = [a for a in training if a.name not in _RUN or a.value == getattr(ran, _RUN[a.name])]
+    kept = [a for a in training if a.name not in _RUN or a.value == getattr(ran, a.name)]
     return (*(a for a in own if settings[a.name] == a.value), *kept)
 
 
-_RUN = {"optimizer": "optimizer", "max_grad_norm": "max_grad_norm"}
+_RUN = frozenset({"optimizer", "max_grad_norm"})
 """Advice that the estimate must have been made with."""
 
 
@@ -117,10 +117,9 @@ def pilot(question: Question, choices: Sequence[Choice]) -> PilotPlan | None:
 
 def _aims(estimate: Estimate) -> tuple[float, ...]:
     """Memory, time and money per sample, and evidence: less is better in each."""
-    cost, per_s = estimate.cost, estimate.time.samples_per_s
-    money = UNKNOWN if cost.usd_per_hour is None else cost.usd_per_hour / per_s
-    least = estimate.evidence.low
-    return estimate.memory.device_peak_bytes, 1 / per_s, money, -(least or 0.0)
+    money = UNKNOWN if estimate.usd_per_sample is None else estimate.usd_per_sample
+    least = estimate.evidence.low or 0.0
+    return estimate.memory.device_peak_bytes, 1 / estimate.time.samples_per_s, money, -least
 
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -138,8 +139,9 @@ def _full(question: Question, run: RunSpec) -> str:
     return f"full fine-tuning would take {_described(found)}"
 
 
-def _singles() -> list[Place]:
-    return [place for place in for_hire() if place.count == 1]
+@cache
+def _singles() -> tuple[Place, ...]:
+    return tuple(place for place in for_hire() if place.count == 1)
 
 
 def _on_the_smallest(

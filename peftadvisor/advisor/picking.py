@@ -84,7 +84,7 @@ def _safest(choice: Choice, _: Choice) -> str:
 
 def _cheapest(choice: Choice, safest: Choice) -> str:
     mine, other = choice.estimate, safest.estimate
-    spent, known = _per_sample(choice), _per_sample(safest)
+    spent, known = mine.usd_per_sample, other.usd_per_sample
     unit = "money" if mine.cost.usd_per_hour is not None else "time"
     if spent is None or known is None:
         return f"least {unit} a sample of what nothing speaks against"
@@ -105,12 +105,6 @@ _WHY: dict[Role, Callable[[Choice, Choice], str]] = {
     "cheapest": _cheapest,
     "smallest": _smallest,
 }
-
-
-def _per_sample(choice: Choice) -> float | None:
-    estimate = choice.estimate
-    hourly = estimate.cost.usd_per_hour
-    return None if hourly is None else hourly / estimate.time.samples_per_s
 
 
 def _not_next(choice: Choice, other: Choice) -> str:

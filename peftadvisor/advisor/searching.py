@@ -127,10 +127,9 @@ def _search(question: Question, method: Method, *, progress: Progress | None) ->
     if progress:
         progress(f"weighing {method.name}")
     try:
-        every = _candidates(question, method, progress)
+        every, shares = _candidates(question, method, progress)
     except UnsupportedError as error:
         return Search(method=method, refusal=str(error))
-    shares = [_shares(question, candidate) for candidate in every]
     inside = [c for c, share in zip(every, shares, strict=True) if max(share.values()) <= 1]
     inside.sort(key=lambda candidate: preference(question, candidate))
     return Search(
@@ -142,19 +141,23 @@ def _search(question: Question, method: Method, *, progress: Progress | None) ->
     )
 
 
-def _candidates(question: Question, method: Method, progress: Progress | None) -> list[Candidate]:
-    """Of all settings, until one fits with ease: what gives up more is then not needed."""
+def _candidates(
+    question: Question, method: Method, progress: Progress | None
+) -> tuple[list[Candidate], list[dict[Limit, float]]]:
+    """Of all settings, until one fits with ease: what gives up more is then not needed.
+
+    Beside each, what it takes of every limit.
+    """
     every: list[Candidate] = []
+    shares: list[dict[Limit, float]] = []
     for _, level in groupby(settings(question, method), key=attrgetter("concession")):
         for setting in level:
             every += _weighed(question, setting, progress, first=not every)
-        if any(_fits_with_ease(_shares(question, candidate)) for candidate in every):
+        for candidate in every[len(shares) :]:
+            shares.append({limit: needed(question, limit, candidate) for limit in _NEEDED})
+        if any(map(_fits_with_ease, shares)):
             break
-    return every
-
-
-def _shares(question: Question, candidate: Candidate) -> dict[Limit, float]:
-    return {limit: needed(question, limit, candidate) for limit in _NEEDED}
+    return every, shares
 
 
 def _fits_with_ease(shares: Mapping[Limit, float]) -> bool:

@@ -42,10 +42,12 @@ class StepParts:
 
     ``by_class``: matmul, attention, elementwise, dequantization, optimizer, and launches (starts
     of kernels, and waiting for the host). ``by_bound``: compute, memory bandwidth, kernel launches.
+    ``card_s`` are the card's own of a micro-batch and the update, phase × 1.
     """
 
     by_class: Mapping[str, float]
     by_bound: Mapping[str, float]
+    card_s: Floats
 
     @property
     def step_s(self) -> float:
@@ -88,7 +90,8 @@ def step_parts(
     update = kernels.phase == Phase.OPTIMIZER
     times = kernels.count * np.where(update, 1, training.gradient_accumulation_steps)
     spent, starts = times * busy, float(times.sum()) * rates.kernel_s
-    micro, last = _queued(*_by_phase(kernels, busy + rates.kernel_s, points=1), rates)
+    card, calls = _by_phase(kernels, busy + rates.kernel_s, points=1)
+    micro, last = _queued(card, calls, rates)
     step = float(training.gradient_accumulation_steps * micro[0] + last[0])
     waiting = max(0.0, step - float(spent.sum()) - starts)
     by_class = np.bincount(kernels.kind, weights=spent, minlength=len(Class)).tolist()
@@ -103,6 +106,7 @@ def step_parts(
             "memory bandwidth": float(spent.sum()) - compute,
             "kernel launches": starts + waiting,
         },
+        card_s=card,
     )
 
 
@@ -129,11 +133,8 @@ def predict_time(simulated: Simulated, uses: Sequence[KernelUse], run: RunSpec) 
     parts = step_parts(uses, training, run.gpu, rates)
     exposed = 0.0
     if run.gpus > 1:
-        kernels = tabulate(uses)
-        busy, _ = kernel_seconds(kernels, run.gpu, rates)
-        card, _ = _by_phase(kernels, busy + rates.kernel_s, points=1)
         count = np.array([training.gradient_accumulation_steps])
-        exposed = float(exposed_seconds(run, simulated, card, count)[0])
+        exposed = float(exposed_seconds(run, simulated, parts.card_s, count)[0])
     step = parts.step_s + exposed
     samples = training.micro_batch_size * training.gradient_accumulation_steps * run.gpus
     return StepTime(

@@ -134,17 +134,17 @@ class Variant:
             if name.startswith(general)
         )
 
-    def keep_refusal(self, reason: str, folder: Path) -> None:
-        """Write down why the model cannot take the method."""
-        self._add(folder, f"{self._refused()}.refused", reason.encode())
+    def keep_refusal(self, reason: str, folder: Path | None = None) -> None:
+        """Write down why the model cannot take the method.
 
-    def keep_refusal_here(self, reason: str) -> None:
-        """The same in the user's cache, where it holds for the libraries that are installed.
+        In the user's cache (without a folder) it holds for the libraries that are installed.
 
         Raises:
             UsageError: the folder cannot be written.
         """
-        self._add(cache_folder(), f"{self._refused()}.refused-{_libraries()}", reason.encode())
+        versions = "" if folder else f"-{_libraries()}"
+        member = f"{self._refused()}.refused{versions}"
+        self._add(folder or cache_folder(), member, reason.encode())
 
     def find(self, regime: Regime) -> Recording | None:
         """The recording of this variant in the package or the cache, or None.

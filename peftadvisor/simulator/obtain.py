@@ -159,7 +159,7 @@ def _record(variant: Variant, point: Point, regime: Regime, progress: Progress |
         except InexactError:
             continue
         except UnsupportedError as error:
-            variant.keep_refusal_here(str(error))
+            variant.keep_refusal(str(error))
             raise
         return Simulated(recording, point, accumulate, "made now")
     return _direct(variant, point, progress)
