@@ -84,16 +84,21 @@ def simulations() -> None:
             line("  memory of that process", held_bytes / 1e9, 1.0, "GB")
 
 
+def run_of(model: str, method: str, gpu: str) -> RunSpec:
+    """One run of the usual size."""
+    return RunSpec(
+        model=find_model(model),
+        method=MethodSpec(name=method),
+        training=TRAINING,
+        gpu=find_gpu(gpu),
+    )
+
+
 def recordings(runs: int) -> None:
     """Evaluating one recording (allocated peak, FLOPs, bytes of every kernel), then its replay."""
     for model in RECORDED:
         for method in METHODS:
-            run = RunSpec(
-                model=find_model(model),
-                method=MethodSpec(name=method),
-                training=TRAINING,
-                gpu=find_gpu("a100-40g"),
-            )
+            run = run_of(model, method, "a100-40g")
             simulated = obtain(variant_of(run), exact=True)
             seconds = median_s(lambda s=simulated: _evaluate(s), runs)
             line(f"evaluate {model} {method}", 1e3 * seconds, 2.0, "ms")
@@ -113,12 +118,7 @@ def predictions(runs: int) -> None:
     """One run predicted in full, the replay within the card included."""
     for model in RECORDED:
         for method in METHODS:
-            run = RunSpec(
-                model=find_model(model),
-                method=MethodSpec(name=method),
-                training=TRAINING,
-                gpu=find_gpu("h200"),
-            )
+            run = run_of(model, method, "h200")
             estimate(run, budget=Budget())
             seconds = median_s(lambda r=run: estimate(r, budget=Budget()), runs)
             line(f"predict {model} {method}", 1e3 * seconds, 20.0, "ms")

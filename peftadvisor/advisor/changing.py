@@ -13,10 +13,9 @@ from peftadvisor.advisor.places import Place, for_hire
 from peftadvisor.advisor.question import Choice, Needs, Question
 from peftadvisor.advisor.space import settings
 from peftadvisor.advisor.verifying import first_that_holds, holds
-from peftadvisor.advisor.weighing import Candidate, most_bytes, weigh
-from peftadvisor.cost_model.memory import least_device_bytes, most_device_bytes
+from peftadvisor.advisor.weighing import Candidate, most_bytes, most_bytes_on, weigh
+from peftadvisor.cost_model.memory import least_device_bytes
 from peftadvisor.cost_model.sharding import shard
-from peftadvisor.cost_model.uncertainty import kind_of
 from peftadvisor.data.models import max_positions
 from peftadvisor.errors import UsageError
 from peftadvisor.methods import find_method
@@ -100,9 +99,7 @@ def _lengths_that_may_fit(question: Question, estimate: Estimate) -> list[int]:
         [now, *points], there.units, accumulate=there.accumulate
     )
     held = least_device_bytes(peaks, 0, run.gpu, run.gpus)
-    kind = kind_of(training.loss, run.gpus)
-    most = most_device_bytes(run.gpu, kind, question.budget.max_oom_risk)
-    limit = min(most, question.budget.max_memory_bytes or most, run.gpu.usable_bytes)
+    limit = most_bytes_on(question.budget, run.gpu, training.loss, run.gpus)
     allowed = limit * int(held[0]) / estimate.memory.device_peak_bytes
     return [s for (_, s, _), n in zip(points, held[1:], strict=True) if n <= allowed][::-1]
 

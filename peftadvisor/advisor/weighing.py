@@ -28,7 +28,7 @@ from peftadvisor.simulator.obtain import Progress, Simulated, obtain
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recording import Integers
 from peftadvisor.simulator.regimes import ALIGNMENT
-from peftadvisor.specs import RunSpec
+from peftadvisor.specs import Budget, GpuSpec, Loss, RunSpec
 
 SHARED_KERNELS: AttentionKernels = "flash"
 """Those by which many places are weighed together, whichever each prefers."""
@@ -78,9 +78,13 @@ def weigh(question: Question, setting: Setting, progress: Progress | None) -> li
 
 def most_bytes(question: Question, candidate: Candidate) -> int:
     """The most that a candidate's predicted peak may be."""
-    kind = kind_of(candidate.setting.training.loss, candidate.place.count)
-    gpu, budget = candidate.place.gpu, question.budget
-    most = most_device_bytes(gpu, kind, budget.max_oom_risk)
+    place = candidate.place
+    return most_bytes_on(question.budget, place.gpu, candidate.setting.training.loss, place.count)
+
+
+def most_bytes_on(budget: Budget, gpu: GpuSpec, loss: Loss, gpus: int) -> int:
+    """The most that a run's predicted peak may be on each of so many GPUs."""
+    most = most_device_bytes(gpu, kind_of(loss, gpus), budget.max_oom_risk)
     return min(most, budget.max_memory_bytes or most, gpu.usable_bytes)
 
 
