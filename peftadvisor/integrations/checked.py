@@ -40,7 +40,7 @@ class Fix:
     """The smallest change after which the run fits.
 
     ``words`` says it in a clause or two, ``diff`` as a unified diff of the file, whose new text
-    is ``text``; both are empty where the tool has no key for it. ``estimate`` is of the changed run.
+    is ``text``; both are empty where the tool has no key for it. ``estimate`` is what it gives.
     """
 
     change: Change
