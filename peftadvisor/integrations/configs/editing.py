@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
 from peftadvisor.integrations.configs.value import ConfigFile, Edit, Language, Path
-
-_PLAIN_WIDTH = 10**6  # characters; one value is one line
 
 
 def edited(file: ConfigFile, edits: Iterable[Edit]) -> str | None:
@@ -156,7 +155,15 @@ def _nested(path: Path, value: Any) -> Any:
 
 
 def _written(value: Any, language: Language) -> str:
+    """A value on one line; in YAML such that it means the same inside brackets too."""
     if language == "json":
         return json.dumps(value)
-    text = yaml.safe_dump(value, default_flow_style=True, width=_PLAIN_WIDTH, sort_keys=False)
-    return str(text).removesuffix("...\n").strip()
+    if isinstance(value, dict):
+        pairs = (f"{_written(k, language)}: {_written(v, language)}" for k, v in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_written(item, language) for item in value) + "]"
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[\w./-]+", value) and yaml.safe_load(value) == value
+        return value if plain else json.dumps(value, ensure_ascii=False)
+    return str(yaml.safe_dump(value)).split("\n")[0]
