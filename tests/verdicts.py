@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +51,10 @@ def config_of(estimate: Estimate, **changes: Any) -> ReadConfig:
         "sharding": run.sharding,
         "traced": (
             Traced(
-                name="micro_batch_size", value=8, key="micro_batch_size", source="micro_batch_size: 8"
+                name="micro_batch_size",
+                value=8,
+                key="micro_batch_size",
+                source="micro_batch_size: 8",
             ),
             Traced(name="optimizer", value="adamw", key=None, source="default of axolotl 0.19"),
         ),
@@ -109,9 +111,9 @@ def tight(estimate: Estimate) -> Estimate:
 
 def hostile_verdict(estimate: Estimate, text: str) -> Verdict:
     """The same text wherever something from outside may stand."""
-    problems = tuple(
+    problems: tuple[Problem, ...] = tuple(
         Problem(rule=rule, level=level, message=text, source=text, key=text, line=3)
-        for rule, level in (("out-of-memory", "error"), (text, "error"), (text, "note"))
+        for rule, level in (("out-of-memory", "error"), ("lint", "error"), ("other", "note"))
     )
     traced = (Traced(name=text, value=text, key=text, source=text),)
     config = config_of(
@@ -119,8 +121,3 @@ def hostile_verdict(estimate: Estimate, text: str) -> Verdict:
     )
     fix = replace(fix_of(estimate, text), words=text)
     return verdict_of(estimate, path=text, config=config, problems=problems, fix=fix)
-
-
-def hostile_verdicts(estimate: Estimate) -> Iterator[Verdict]:
-    for text in HOSTILE:
-        yield hostile_verdict(estimate, text)

@@ -46,14 +46,14 @@ def render(checked: Checked) -> str:
 
 def _rule(rule: str, said: list[Problem]) -> dict[str, Any]:
     """What the rule is about, and who stands for it."""
-    title = rule.replace("-", " ").capitalize()
+    title = f"{rule.replace('-', ' ').capitalize()}."
+    about = _RULES.get(rule, title)
     sources = dict.fromkeys(problem.source for problem in said if problem.source)
-    by = "; ".join(sources) or "the prediction of peftadvisor"
     return {
         "id": clean(rule),
-        "shortDescription": _message(f"{title}."),
-        "fullDescription": _message(_RULES.get(rule, f"{title}.")),
-        "help": _message(f"{_RULES.get(rule, f'{title}.')}\nSource: {by}"),
+        "shortDescription": _message(title),
+        "fullDescription": _message(about),
+        "help": _message("\n".join([about, *(f"Source: {source}" for source in sources)])),
     }
 
 
@@ -72,15 +72,15 @@ def _result(verdict: Verdict, problem: Problem, index: int) -> dict[str, Any]:
     """One remark. What is of the config as a whole stands at its first line, for GitHub's sake."""
     region = {"startLine": problem.line or 1}
     physical = {"artifactLocation": _location(verdict), "region": region}
-    place_: dict[str, Any] = {"physicalLocation": physical}
+    where: dict[str, Any] = {"physicalLocation": physical}
     if problem.key is not None:
-        place_["logicalLocations"] = [{"fullyQualifiedName": clean(problem.key)}]
+        where["logicalLocations"] = [{"fullyQualifiedName": clean(problem.key)}]
     result = {
         "ruleId": clean(problem.rule),
         "ruleIndex": index,
         "level": problem.level,
         "message": _message(problem.message),
-        "locations": [place_],
+        "locations": [where],
     }
     if verdict.fix is not None and problem.rule == MEMORY_RULE and problem.level == "error":
         result["fixes"] = _fixes(verdict, verdict.fix)
