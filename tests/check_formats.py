@@ -29,7 +29,7 @@ class Annotation:
     message: str
 
 
-def annotations(text: str) -> list[Annotation]:
+def github_commands(text: str) -> list[Annotation]:
     """Each line as GitHub's runner takes it apart: ``::command key=value,...::message``."""
     assert text.endswith("\n")
     return [_annotation(line) for line in re.split(r"\r\n|\r|\n", text[:-1])]

@@ -111,9 +111,11 @@ def tight(estimate: Estimate) -> Estimate:
 
 def hostile_verdict(estimate: Estimate, text: str) -> Verdict:
     """The same text wherever something from outside may stand."""
-    problems: tuple[Problem, ...] = tuple(
-        Problem(rule=rule, level=level, message=text, source=text, key=text, line=3)
-        for rule, level in (("out-of-memory", "error"), ("lint", "error"), ("other", "note"))
+    said: dict[str, Any] = {"message": text, "source": text, "key": text, "line": 3}
+    problems = (
+        Problem(rule="out-of-memory", level="error", **said),
+        Problem(rule="lint", level="error", **said),
+        Problem(rule="other", level="note", **said),
     )
     traced = (Traced(name=text, value=text, key=text, source=text),)
     config = config_of(

@@ -16,7 +16,7 @@ from peftadvisor.profiles import Estimate
 from peftadvisor.report import RENDERERS, Page
 from peftadvisor.report.checks import clean, place
 from peftadvisor.report.diffs import hunks
-from tests.check_formats import annotations, junit_root, sarif_run, sarif_text
+from tests.check_formats import github_commands, junit_root, sarif_run, sarif_text
 from tests.verdicts import HOSTILE, diff_of, hostile_verdict
 
 NASTY = st.sampled_from([*HOSTILE, "%", "%25", "::", "\r", "\n", "\x00", "\x1b", "{0}", "](", "<"])
@@ -58,12 +58,11 @@ def test_junit(oom_estimate: Estimate, text: str) -> None:
 @many
 @given(TEXTS)
 def test_github(oom_estimate: Estimate, text: str) -> None:
-    found = annotations(rendered("github", oom_estimate, text))
+    found = github_commands(rendered("github", oom_estimate, text))
     commands = [one.command for one in found]
     assert commands == ["error", "error", "warning", "notice", "notice"]
-    said = clean(text)
-    sourced = f"{said}\nSource: {said}".rstrip("\n") if text else said
-    assert found[1].message == sourced
+    said = f"{text}\nSource: {text}" if text else text
+    assert found[1].message == clean(said.rstrip("\n"))
     assert found[1].properties["file"] == clean(place(text))
     assert found[1].properties["line"] == "3"
     assert all(is_printable(one.message) for one in found)

@@ -14,7 +14,7 @@ from peftadvisor.profiles import Estimate
 from peftadvisor.report import RENDERERS, Page
 from peftadvisor.report.checks import headline, place, remarks, unknown_words
 from peftadvisor.report.diffs import Hunk, hunks
-from tests.check_formats import annotations, junit_root, sarif_run
+from tests.check_formats import github_commands, junit_root, sarif_run
 from tests.verdicts import PROBLEMS, SMALLER, TEXT, config_of, fix_of, tight, verdict_of
 
 
@@ -74,7 +74,7 @@ def test_what_was_said_is_not_said_again(oom_estimate: Estimate) -> None:
 def test_a_run_that_fits_and_has_no_odd_keys_leaves_nothing_to_say(estimate: Estimate) -> None:
     verdict = verdict_of(estimate, config=config_of(estimate, unknown=()))
     assert remarks(verdict) == ()
-    (only,) = annotations(RENDERERS["github"](Checked(verdicts=(verdict,)), Page()))
+    (only,) = github_commands(RENDERERS["github"](Checked(verdicts=(verdict,)), Page()))
     assert (only.command, only.properties["title"]) == ("notice", "peftadvisor: fits")
 
 
@@ -85,7 +85,7 @@ def test_many_unknown_keys_are_cut() -> None:
 
 def test_annotations_stand_at_file_and_line(oom_estimate: Estimate, estimate: Estimate) -> None:
     verdict = verdict_of(oom_estimate, problems=PROBLEMS, fix=fix_of(estimate))
-    found = annotations(RENDERERS["github"](Checked(verdicts=(verdict,)), Page()))
+    found = github_commands(RENDERERS["github"](Checked(verdicts=(verdict,)), Page()))
     memory, hours, rate = found[:3]
     assert "line" not in memory.properties
     assert "Smallest change that fits: micro_batch_size from 8 to 2: then 29.95 GiB" in (
@@ -105,7 +105,7 @@ def test_errors_of_all_configs_come_before_warnings(oom_estimate: Estimate) -> N
     verdicts = tuple(
         verdict_of(oom_estimate, path=f"{number}.yaml", problems=PROBLEMS) for number in range(3)
     )
-    found = annotations(RENDERERS["github"](Checked(verdicts=verdicts), Page()))
+    found = github_commands(RENDERERS["github"](Checked(verdicts=verdicts), Page()))
     # of each: memory and hours; rate and key; note and summary
     assert [one.command for one in found] == ["error"] * 6 + ["warning"] * 6 + ["notice"] * 6
 
