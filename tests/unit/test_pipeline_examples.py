@@ -192,7 +192,7 @@ def test_training_waits_for_the_check(flow: dict[str, Any]) -> None:
     assert check.after == [train]
     assert train.after == []
     assert check.arguments["retries"] == 0
-    # those of BashOperator and BaseOperator in Airflow 3.1 that matter here
+    # those of BashOperator and BaseOperator in Airflow 3.3 that matter here
     known = {"task_id", "bash_command", "env", "append_env", "retries", "cwd", "pool", "queue"}
     for operator in (check, train):
         assert {"task_id", "bash_command"} <= set(operator.arguments) <= known
