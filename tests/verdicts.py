@@ -57,6 +57,7 @@ def config_of(estimate: Estimate, **changes: Any) -> ReadConfig:
                 source="micro_batch_size: 8",
             ),
             Traced(name="optimizer", value="adamw", key=None, source="default of axolotl 0.19"),
+            Traced(name="gpus", value=None, key=None, source="the launcher says how many"),
         ),
         "unknown": ("frobnicate",),
         "notes": ("evaluation is left out",),

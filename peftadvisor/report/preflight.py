@@ -104,7 +104,6 @@ def _values(verdict: Verdict) -> Table:
     for head in ("", "value", "from"):
         column(table, head, grow=True)
     for traced in verdict.traced:
-        table.add_row(
-            *(Text(plain(cell)) for cell in (traced.name, shown(traced.value), traced.source))
-        )
+        value = "–" if traced.value is None else shown(traced.value)
+        table.add_row(*(Text(plain(cell)) for cell in (traced.name, value, traced.source)))
     return table
