@@ -12,6 +12,8 @@ from peftadvisor.profiles import SCHEMA_VERSION, Estimate
 Level = Literal["error", "warning", "note"]
 EXIT_CODES = {"fits": 0, "oom": 3, "tight": 4}
 """Of a run that passes every gate; one that misses a gate ends with 3."""
+MEMORY_RULE = "out-of-memory"
+"""Of a problem that says that the run would not fit, or might not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +101,33 @@ class Verdict:
                 "estimate": self.fix.estimate.to_dict(),
             },
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One config or several, checked in one go: what is reported.
+
+    ``limits`` are the rules of the limits that were set (``max-hours``, ``max-usd``), missed or
+    not, so that a report can tell one that is kept from one that nobody asked for.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    limits: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """That of the worst verdict: 3 is worse than 4, which is worse than 0."""
+        return max((one.exit_code for one in self.verdicts), key=_FROM_BEST.index, default=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: the verdict itself where there is one, else a list of them."""
+        if len(self.verdicts) == 1:
+            return self.verdicts[0].to_dict()
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "exit_code": self.exit_code,
+            "checks": [verdict.to_dict() for verdict in self.verdicts],
+        }
+
+
+_FROM_BEST = (0, 4, 3)

@@ -33,7 +33,7 @@ def verdict(estimate: Estimate) -> Text:
     """The answer in one line."""
     peak, usable = estimate.memory.device_peak_bytes, estimate.run.gpu.usable_bytes
     room = f"{format_gib(peak)} of {format_gib(usable)} GiB"
-    risk = f"OOM risk {_percent(estimate.oom_probability)}"
+    risk = f"OOM risk {percent(estimate.oom_probability)}"
     if estimate.verdict == "fits":
         return Text(f"✔ fits: {room}, {risk}", style="bold green")
     if estimate.verdict == "tight":
@@ -129,8 +129,8 @@ def facts(estimate: Estimate, because: Sequence[str] = ()) -> Table:
     rows = [
         ("Parameters", _parameters(estimate)),
         ("FLOPs", _flops(estimate.flops)),
-        ("Time", _time(estimate.time, provenance.calibration)),
-        ("Cost", _cost(estimate.cost)),
+        ("Time", time_words(estimate.time, provenance.calibration)),
+        ("Cost", cost_words(estimate.cost)),
         ("Quality", _evidence(estimate.evidence)),
         ("Why", "\n".join(because)),
         ("Because", "\n".join(estimate.reasons)),
@@ -177,7 +177,8 @@ def _flops(flops: Flops) -> str:
     return f"{_tera(flops.total)} TFLOP per step ({shares})"
 
 
-def _time(time: StepTime, calibration: str) -> str:
+def time_words(time: StepTime, calibration: str) -> str:
+    """How long a step takes, the throughput, and what bounds it."""
     label = "" if is_calibrated(calibration) else "; uncalibrated"
     return (
         f"{format_seconds(time.step_s)} per step "
@@ -188,7 +189,8 @@ def _time(time: StepTime, calibration: str) -> str:
     )
 
 
-def _cost(cost: Cost) -> str:
+def cost_words(cost: Cost) -> str:
+    """The price, and hours and dollars of the job where they are known."""
     parts = []
     if cost.usd_per_hour is None:
         parts.append("no price known for this GPU")
@@ -208,9 +210,9 @@ def _evidence(evidence: Evidence) -> str:
         return f"{label}: {evidence.reason}" if evidence.reason else label
     interval = ""
     if evidence.low is not None and evidence.high is not None:
-        interval = f" ({_percent(evidence.low)} – {_percent(evidence.high)})"
+        interval = f" ({percent(evidence.low)} – {percent(evidence.high)})"
     sources = f"; {', '.join(evidence.sources)}" if evidence.sources else ""
-    chance = _percent(evidence.probability_at_least_lora)
+    chance = percent(evidence.probability_at_least_lora)
     said = f"{evidence.label}: at least as good as LoRA with {chance}{interval}{sources}"
     return f"{said}; {evidence.reason}" if evidence.reason else said
 
@@ -219,7 +221,8 @@ def _setting(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A probability in percent."""
     if 0 < share < 0.001:
         return "< 0.1 %"
     return f"{100 * share:.1f}".removesuffix(".0") + " %"

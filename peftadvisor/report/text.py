@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from peftadvisor.profiles import Estimate
 from peftadvisor.report.canvas import Canvas, column, plain
 from peftadvisor.report.sections import facts, labelled, memory, run_line, settings_line, verdict
 from peftadvisor.report.values import Listing, Page, Sheet, Value
@@ -19,29 +18,30 @@ from peftadvisor.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     from peftadvisor.advisor.question import Recommendation
+    from peftadvisor.profiles import Estimate
 
 
 def render(value: Value, page: Page) -> str:
     """The value as text of the page's width, whatever kind it is."""
-    if isinstance(value, Estimate):
-        return render_estimate(value, page.width, page.color)
-    if isinstance(value, Listing):
-        return render_list(value, page.width, page.color)
-    if isinstance(value, Sheet):
-        return render_sheet(value, page.width, page.color)
-    from peftadvisor.integrations.validation import Validation
+    return _TEXTS[type(value).__name__](value, page.width, page.color)
 
-    if isinstance(value, Validation):
-        from peftadvisor.report import validation
 
-        return validation.render(value, page.width, page.color)
-    from peftadvisor.advisor.comparing import Comparison
+def _checked(value: Any, width: int, color: bool) -> str:
+    from peftadvisor.report import preflight
 
-    if isinstance(value, Comparison):
-        from peftadvisor.report import comparison
+    return preflight.render(value, width, color)
 
-        return comparison.render(value, page.width, page.color)
-    return render_recommendation(value, page.width, page.color)
+
+def _comparison(value: Any, width: int, color: bool) -> str:
+    from peftadvisor.report import comparison
+
+    return comparison.render(value, width, color)
+
+
+def _validation(value: Any, width: int, color: bool) -> str:
+    from peftadvisor.report import validation
+
+    return validation.render(value, width, color)
 
 
 def render_estimate(estimate: Estimate, width: int, color: bool) -> str:
@@ -160,3 +160,14 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "usd_per_gpu_hour": ("$/h", _dollars),
 }
 """Heads and formats of the columns that hold numbers."""
+
+_TEXTS: Mapping[str, Callable[[Any, int, bool], str]] = {
+    "Checked": _checked,
+    "Comparison": _comparison,
+    "Estimate": render_estimate,
+    "Listing": render_list,
+    "Recommendation": render_recommendation,
+    "Sheet": render_sheet,
+    "Validation": _validation,
+}
+"""What lays out each type of value, by its name: no type is loaded that is not there to show."""
