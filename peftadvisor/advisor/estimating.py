@@ -39,18 +39,18 @@ def estimate(
     run: RunSpec,
     *,
     budget: Budget,
+    job: Job | None = None,
     price_provider: str | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Predict one run.
+    """Predict one run; ``job`` is what it is for, as far as that is known.
 
     Raises:
         UsageError: the run cannot exist, or cannot be predicted with what is installed.
     """
     run = with_implied_quantization(run)
-    return from_simulated(
-        run, obtain(variant_of(run), exact=True, progress=progress), budget, price_provider
-    )
+    simulated = obtain(variant_of(run), exact=True, progress=progress)
+    return from_simulated(run, simulated, budget, price_provider, job)
 
 
 def variant_of(run: RunSpec) -> Variant:

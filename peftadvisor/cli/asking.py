@@ -10,6 +10,7 @@ import click
 
 from peftadvisor.cli import inputs, options
 from peftadvisor.errors import UsageError
+from peftadvisor.integrations import lookup
 from peftadvisor.specs import Budget, Checkpointing, Job, ModelSpec, Optimizer, Task, TrainingSpec
 from peftadvisor.units import parse_bytes
 
@@ -72,7 +73,7 @@ def question(values: Values, say: Callable[[str], None]) -> Question:
     """
     from peftadvisor.advisor.question import Question
 
-    model = inputs.model_spec(values["model"])
+    model = lookup.model_spec(values["model"])
     training = inputs.training_spec(values, model)
     batches = _batching(values, model, training, say)
     if batches is not None:
@@ -110,7 +111,7 @@ def _places(values: Values) -> tuple[Place, ...]:
     from peftadvisor.advisor import places
 
     if values["gpu"] is not None:
-        gpu = inputs.gpu_spec(values["gpu"], values["gpu_memory"])
+        gpu = lookup.gpu_spec(values["gpu"], values["gpu_memory"])
         return places.named(gpu, values["gpus"], values["sharding"])
     if values["gpu_memory"] is not None:
         raise UsageError("--gpu-memory is the memory of a named GPU; add --gpu NAME")

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftadvisor.cli import inputs
 from peftadvisor.errors import UsageError
+from peftadvisor.integrations import lookup
 from peftadvisor.specs import ModelSpec, TrainingSpec
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def model_spec(values: Mapping[str, Any]) -> ModelSpec:
     Raises:
         UsageError: no such model, no such checkpoint, or one of another model.
     """
-    named = None if values["model"] is None else inputs.model_spec(values["model"])
+    named = None if values["model"] is None else lookup.model_spec(values["model"])
     if values["checkpoint"] is None:
         assert named is not None
         return named

@@ -8,6 +8,7 @@ import click
 
 from peftadvisor.cli import inputs, options
 from peftadvisor.cli.output import check_writable, emit, progress
+from peftadvisor.integrations import lookup
 
 
 @click.command("compare")
@@ -35,12 +36,12 @@ def command(fmt: str, out: str | None, **values: Any) -> None:
     check_writable(out)
     named = inputs.method_names(values["methods"])
     methods = method_names() if named == ALL else named or COMMON
-    model = inputs.model_spec(values["model"])
+    model = lookup.model_spec(values["model"])
     run = RunSpec(
         model=model,
         method=MethodSpec(name=methods[0]),
         training=inputs.training_spec(values, model),
-        gpu=inputs.gpu_spec(values["gpu"], values["gpu_memory"]),
+        gpu=lookup.gpu_spec(values["gpu"], values["gpu_memory"]),
         gpus=values["gpus"],
         sharding=values["sharding"],
         expandable_segments=values["expandable_segments"],

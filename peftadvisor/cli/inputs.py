@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from peftadvisor.data.gpus import custom_gpu, find_gpu
-from peftadvisor.data.models import find_model, load_model_file, max_positions
-from peftadvisor.errors import UnknownNameError, UsageError
-from peftadvisor.specs import Budget, GpuSpec, MethodSpec, ModelSpec, RunSpec, TrainingSpec
-from peftadvisor.units import parse_bytes
+from peftadvisor.data.models import max_positions
+from peftadvisor.errors import UsageError
+from peftadvisor.integrations.lookup import gpu_spec, model_spec
+from peftadvisor.specs import Budget, MethodSpec, ModelSpec, RunSpec, TrainingSpec
 
 if TYPE_CHECKING:
     from peftadvisor.methods.base import Method
@@ -22,44 +19,6 @@ Values = Mapping[str, Any]
 _USUAL_SEQ_LEN = 512
 # One option each; any other hyperparameter comes by --set.
 _NAMED_SETTINGS = ("rank", "alpha", "dropout", "target_modules")
-
-
-def model_spec(name: str) -> ModelSpec:
-    """A local config, a bundled model, or one whose config the Hub gives.
-
-    Raises:
-        UsageError: none of these; the message names the closest bundled model.
-    """
-    if name and _is_local(name):
-        return load_model_file(name)
-    try:
-        return find_model(name)
-    except UnknownNameError as unknown:
-        from peftadvisor.integrations import hub
-
-        if name and _is_folder(name):
-            return load_model_file(name)
-        if not hub.is_hub_id(name):
-            raise
-        try:
-            return hub.fetch_model(name)
-        except UsageError as error:
-            raise UsageError(f"{unknown} ({error})") from None
-
-
-def gpu_spec(name: str, memory: str | None) -> GpuSpec:
-    """The named GPU, or the one of this machine, with the memory that the user states.
-
-    Raises:
-        UsageError: no such GPU, none here, or no such quantity.
-    """
-    if name != "auto":
-        return find_gpu(name) if memory is None else custom_gpu(find_gpu(name), parse_bytes(memory))
-    from peftadvisor.cuda.devices import live_gpu
-
-    live = live_gpu()
-    stated = live.usable_bytes if memory is None else parse_bytes(memory)
-    return custom_gpu(find_gpu(live.name), stated)
 
 
 def method_spec(values: Values) -> MethodSpec:
@@ -162,22 +121,6 @@ def method_names(text: str | None) -> tuple[str, ...] | None:
     if not names:
         raise UsageError("--methods names no method; write them like lora,ia3")
     return tuple(find_method(name).name for name in names)
-
-
-def _is_local(name: str) -> bool:
-    path = Path(name)
-    looks_like_one = name.endswith(".json") or name.startswith(("~", ".", os.sep))
-    try:
-        return looks_like_one or path.is_file() or (path / "config.json").is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return Path(name).is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def _seq_len(asked: int | None, model: ModelSpec) -> int:

@@ -1,7 +1,7 @@
 """The command group, and the one place where errors become one line and an exit code.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done; 1 internal failure; 2 bad
-input; 3 would not fit and 4 fits only above the accepted risk (``estimate --strict``).
+input; 3 would not fit and 4 fits only above the accepted risk (``check``, ``estimate --strict``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from peftadvisor.errors import PeftAdvisorError
 
 _COMMANDS = {
     "calibrate": "peftadvisor.cli.calibrate",
+    "check": "peftadvisor.cli.check",
     "compare": "peftadvisor.cli.compare",
     "estimate": "peftadvisor.cli.estimate",
     "list": "peftadvisor.cli.list_",
@@ -72,8 +73,8 @@ def cli() -> None:
     Answers come from recordings of the real models and methods; no GPU, weights or network are
     needed.
 
-    Exit codes: 0 done, 1 internal failure, 2 bad input; estimate --strict: 3 would not fit,
-    4 fits only above the accepted risk.
+    Exit codes: 0 done, 1 internal failure, 2 bad input; check and estimate --strict: 3 would not
+    fit, 4 fits only above the accepted risk.
     """
 
 

@@ -125,12 +125,16 @@ _expandable_segments = click.option(
     help="Does PyTorch's allocator have expandable_segments:True (PYTORCH_ALLOC_CONF)?",
 )
 
-what = bundle(
-    _model(required=True),
+on_gpu = bundle(
     click.option(
         "--gpu", required=True, metavar="NAME", help="A GPU, or 'auto' for the one in here."
     ),
     _gpu_memory,
+)
+
+what = bundle(
+    _model(required=True),
+    on_gpu,
     _gpus(default="1", show_default=True, help="How many, one node."),
     _sharding(default="ddp"),
     _expandable_segments,
@@ -274,9 +278,9 @@ risk = click.option(
     help="Accepted probability of running out of memory.",
 )
 
-job = bundle(
-    click.option("--tokens", **TOKENS, help="Size of the job in tokens, such as 10M."), risk
-)
+_total_tokens = click.option("--tokens", **TOKENS, help="Size of the job in tokens, such as 10M.")
+job = bundle(_total_tokens, risk)
+size = bundle(click.option("--examples", **TOKENS, help="Examples in an epoch."), _total_tokens)
 
 limits = bundle(
     click.option("--max-hours", **AMOUNT, help="What the job may last."),
@@ -316,6 +320,18 @@ def _form(*formats: str, purpose: str) -> Callable[[Command], Command]:
 form = _form("text", "json", purpose="For people or for programs.")
 _out = click.option("--out", metavar="PATH", help="Write to this file rather than to stdout.")
 output = bundle(form, _out)
+check_output = bundle(
+    _form(
+        "text",
+        "json",
+        "junit",
+        "github",
+        "sarif",
+        purpose="For people, for programs, or what a pipeline's page shows: JUnit XML, GitHub's "
+        "annotations, SARIF.",
+    ),
+    _out,
+)
 page_output = bundle(
     _form("text", "json", "html", purpose="For people, for programs, or a page of its own."), _out
 )

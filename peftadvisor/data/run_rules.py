@@ -26,12 +26,19 @@ class RunRule:
     confidence: Confidence
 
 
-@cache
 def load_run_rules() -> Mapping[str, RunRule]:
-    """All rules by id, in the order in which they are to be said."""
-    return {
-        row.text("id"): _rule(row) for row in read_table(catalog_path("run_rules.csv"), _COLUMNS)
-    }
+    """Rules on any run by id, in the order in which they are to be said."""
+    return _load("run_rules.csv")
+
+
+def load_config_rules() -> Mapping[str, RunRule]:
+    """Rules on a run as a tool's config describes it, likewise."""
+    return _load("config_rules.csv")
+
+
+@cache
+def _load(name: str) -> Mapping[str, RunRule]:
+    return {row.text("id"): _rule(row) for row in read_table(catalog_path(name), _COLUMNS)}
 
 
 def _rule(row: Row) -> RunRule:

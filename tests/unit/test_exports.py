@@ -24,6 +24,7 @@ from peftadvisor.cli import inputs
 from peftadvisor.data.gpus import custom_gpu, find_gpu, load_gpus
 from peftadvisor.data.models import find_model, max_positions, model_ids
 from peftadvisor.errors import UsageError
+from peftadvisor.integrations import lookup
 from peftadvisor.integrations.exports import FORMATS, Export, estimate_command, export
 from peftadvisor.integrations.exports.torchtune_models import find_family
 from peftadvisor.methods import find_method, method_names
@@ -553,7 +554,7 @@ def test_commands_describe_their_runs(run: RunSpec) -> None:
 def test_commands_name_local_models(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text('{"model_type": "llama"}', encoding="utf-8")
-    run = replace(RUN, model=inputs.model_spec(str(path)))
+    run = replace(RUN, model=lookup.model_spec(str(path)))
     assert read_back(estimate_command(run)) == run
 
 
