@@ -79,8 +79,8 @@ class Reader:
         for name, value in values.items():
             key = f"{above}{name}"
             asked_into = any(asked.startswith(f"{key}.") for asked in self._asked)
-            if isinstance(value, Mapping) and asked_into and key not in self._asked:
-                yield from self._keys(value, f"{key}.")
+            if asked_into and key not in self._asked and isinstance(value, Mapping | None):
+                yield from self._keys(value or {}, f"{key}.")
             else:
                 yield key
 
