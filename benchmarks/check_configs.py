@@ -23,7 +23,7 @@ from peftadvisor.integrations.configs.files import read_config_file
 from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
 
 ENDS = (".yaml", ".yml", ".json")
-TOOLS = ("axolotl",)
+TOOLS = ("axolotl", "torchtune")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

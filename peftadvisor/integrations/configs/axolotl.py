@@ -24,7 +24,7 @@ from peftadvisor.integrations.configs.axolotl_keys import (
 from peftadvisor.integrations.configs.axolotl_method import read_method
 from peftadvisor.integrations.configs.axolotl_notes import notes_of, plugins_of
 from peftadvisor.integrations.configs.axolotl_sharding import read_sharding
-from peftadvisor.integrations.configs.reader import Reader, amount, one_of, switch, whole
+from peftadvisor.integrations.configs.reader import Reader, amount, one_of, switch, text, whole
 from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
 from peftadvisor.specs import (
     Attention,
@@ -57,7 +57,7 @@ def read(file: ConfigFile) -> ReadConfig:
     """
     reader = Reader(file.values, file.path, f"axolotl {VERSION}")
     _require_supervised(reader)
-    model = reader.take("model", "base_model", str, "")
+    model = reader.take("model", "base_model", text, "")
     method, quantization = read_method(reader)
     dtype, amp = _dtypes(reader)
     attention = _attention(reader)

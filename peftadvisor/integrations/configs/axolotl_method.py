@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs.axolotl_keys import STARTS, on
-from peftadvisor.integrations.configs.reader import Reader, amount, names, one_of, switch, whole
+from peftadvisor.integrations.configs.reader import (
+    Reader,
+    amount,
+    figure,
+    names,
+    one_of,
+    switch,
+    whole,
+)
 from peftadvisor.integrations.exports.lora import ALL_LINEAR
 from peftadvisor.specs import MethodSpec, Quantization
 
+_COMMAS = re.compile(r"\w+(\s*,\s*\w+)+")
 _ADAPTERS = {"lora": "lora", "qlora": "qlora"}
 LORA_KEYS = (
     *("lora_r", "lora_alpha", "lora_dropout", "lora_target_linear", "lora_target_modules"),
@@ -69,7 +79,7 @@ def _full(reader: Reader) -> MethodSpec:
 def _lora(reader: Reader, quantization: Quantization) -> MethodSpec:
     settings: dict[str, Any] = {
         "rank": _required(reader, "rank", "lora_r", whole),
-        "alpha": _required(reader, "alpha", "lora_alpha", amount),
+        "alpha": _required(reader, "alpha", "lora_alpha", figure),
         "dropout": reader.take("dropout", "lora_dropout", amount, 0.0),
         "target_modules": _targets(reader),
     }
@@ -110,7 +120,11 @@ def _targets(reader: Reader) -> str | tuple[str, ...]:
 
 
 def _pattern_or_names(value: Any) -> str | tuple[str, ...]:
-    return value.strip() if isinstance(value, str) and value.strip() else names(value)
+    if not isinstance(value, str):
+        return names(value)
+    if not value.strip() or _COMMAS.fullmatch(value.strip()):
+        raise ValueError("write a list of names; axolotl takes a text for a pattern")
+    return value.strip()
 
 
 def _variant(
@@ -132,8 +146,12 @@ def _variant(
     name, key = next((name, key) for name, (asked, key) in found.items() if asked)
     reader.note("method", name, key, f"{key}: {reader.peek(key)}" if key else "lora")
     if name == "lora-plus":
-        return name, {"lr_ratio": reader.take("lr_ratio", "loraplus_lr_ratio", amount, 16.0)}
-    return name, more if name == start else {}
+        return name, {"lr_ratio": reader.take("lr_ratio", "loraplus_lr_ratio", figure, 16.0)}
+    if name != start:
+        return name, {}
+    for setting, value in more.items():
+        reader.note(setting, value, key, f"{key}: {reader.peek(str(key))}")
+    return name, more
 
 
 def _start(reader: Reader) -> tuple[str, dict[str, Any]]:

@@ -36,7 +36,9 @@ def notes_of(reader: Reader, method: str) -> Iterator[str]:
         yield "LoRA's keys have no effect without 'adapter'"
     yield from _kernel_notes(reader, method)
     yield from _stand_ins(reader)
-    if method == "full" and reader.peek("attn_implementation", "sdpa") in ("sdpa", "eager"):
+    attention = reader.peek("attn_implementation", "sdpa")
+    sharded = on(reader.values.get("fsdp_config"))
+    if method == "full" and attention in ("sdpa", "eager") and not sharded:
         yield "norms, embeddings and head are kept in fp32, which is left out"
 
 

@@ -100,6 +100,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def text(value: Any) -> str:
+    """A name or a path."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("write a name")
+    return value.strip()
+
+
 def whole(value: Any) -> int:
     """A positive whole number; also as text (``"4"``) or ``4.0``, as the tools take it."""
     number = amount(value)
@@ -119,6 +126,12 @@ def amount(value: Any) -> float:
     if not 0 <= number <= 1e18:
         raise ValueError("write a number of 0 or more")
     return number
+
+
+def figure(value: Any) -> float:
+    """An amount, as a whole number where it is one."""
+    number = amount(value)
+    return int(number) if number == int(number) else number
 
 
 def switch(value: Any) -> bool:
