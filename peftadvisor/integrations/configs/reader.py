@@ -79,8 +79,8 @@ class Reader:
         for name, value in values.items():
             key = f"{above}{name}"
             asked_into = any(asked.startswith(f"{key}.") for asked in self._asked)
-            if isinstance(value, Mapping) and asked_into and key not in self._asked:
-                yield from self._keys(value, f"{key}.")
+            if asked_into and key not in self._asked and isinstance(value, Mapping | None):
+                yield from self._keys(value or {}, f"{key}.")
             else:
                 yield key
 
@@ -98,6 +98,13 @@ def shown(value: Any) -> str:
     """A value for a message: one line, not long."""
     text = one_line(str(value).lower() if isinstance(value, bool) else str(value))
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def text(value: Any) -> str:
+    """A name or a path."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("write a name")
+    return value.strip()
 
 
 def whole(value: Any) -> int:
@@ -119,6 +126,12 @@ def amount(value: Any) -> float:
     if not 0 <= number <= 1e18:
         raise ValueError("write a number of 0 or more")
     return number
+
+
+def figure(value: Any) -> float:
+    """An amount, as a whole number where it is one."""
+    number = amount(value)
+    return int(number) if number == int(number) else number
 
 
 def switch(value: Any) -> bool:

@@ -29,7 +29,7 @@ from peftadvisor.integrations.exports.yaml_text import told, yaml_text
 TOOL = "torchtune 0.6.1"
 FOLDER = "model"
 _LORA = ("lora", "lora-all", "qlora", "dora")
-_ATTENTION = {
+ATTENTION = {
     "q_proj": ("q_proj",),
     "k_proj": ("k_proj",),
     "v_proj": ("v_proj",),
@@ -41,7 +41,7 @@ _FEED_FORWARD = (
     frozenset({"gate_proj", "up_proj", "down_proj"}),
     frozenset({"gate_up_proj", "down_proj"}),
 )
-_OPTIMIZERS: Mapping[str, dict[str, Any]] = {
+OPTIMIZERS: Mapping[str, dict[str, Any]] = {
     "adamw": {"_component_": "torch.optim.AdamW", "foreach": True},
     "adamw-loop": {"_component_": "torch.optim.AdamW", "foreach": False},
     "adamw-fused": {"_component_": "torch.optim.AdamW", "fused": True},
@@ -148,13 +148,13 @@ def _layers(export: Export, lora: Lora) -> tuple[list[str], bool]:
     """
     if lora.names is None:
         return ["q_proj", "k_proj", "v_proj", "output_proj"], True
-    rest = frozenset(lora.names) - set(_ATTENTION)
+    rest = frozenset(lora.names) - set(ATTENTION)
     if not lora.names or (rest and rest not in _FEED_FORWARD):
         raise UsageError(
             "torchtune adapts q_proj, k_proj, v_proj, o_proj and feed-forward as a whole, not "
             f"{', '.join(sorted(rest)) or 'a pattern'}; use peft or trl"
         )
-    named = [new for old in lora.names for new in _ATTENTION.get(old, ())]
+    named = [new for old in lora.names for new in ATTENTION.get(old, ())]
     if not named:
         raise UsageError("torchtune adapts attention at least; use peft or trl")
     return named, bool(rest)
@@ -197,7 +197,7 @@ def _dataset(export: Export) -> dict[str, Any]:
 def _learning(export: Export) -> dict[str, Any]:
     lasts, decay = duration(export), rate(export, "weight_decay")
     optimizer = {
-        **_OPTIMIZERS[export.training.optimizer],
+        **OPTIMIZERS[export.training.optimizer],
         "lr": rate(export, "learning_rate"),
         "weight_decay": decay,
     }
@@ -271,7 +271,7 @@ FORMAT = Format(
     offers={
         "dtype": ("bf16", "fp32"),
         "quantization": ("none", "nf4-dq"),
-        "optimizer": tuple(_OPTIMIZERS),
+        "optimizer": tuple(OPTIMIZERS),
         "attention": ("sdpa",),
         "gradient checkpointing": ("none", "non-reentrant"),
         "loss": tuple(_LOSSES),
