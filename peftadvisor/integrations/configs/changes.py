@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from peftadvisor.integrations.configs.value import Change, ConfigFile, Edit, ReadConfig
@@ -32,20 +32,22 @@ def edits_by(
             if said is None:
                 return None
             wanted.update(said)
-        found = (_edit(file.values, key, value) for key, value in wanted.items())
-        return tuple(edit for edit in found if edit is not None)
+        return tuple(e for key, value in wanted.items() for e in _edits(file.values, key, value))
 
     return edits
 
 
-def _edit(values: Mapping[str, Any], key: str, value: Any) -> Edit | None:
+def _edits(values: Mapping[str, Any], key: str, value: Any) -> Iterator[Edit]:
     key = next((name for name in (key, *_SPELLINGS.get(key, ())) if name in values), key)
     there = values.get(key, _NOT_THERE)
-    if there is not _NOT_THERE and there == value and type(there) is type(value):
-        return None
-    if there is _NOT_THERE and value is None:
-        return None
-    if isinstance(value, dict) and isinstance(there, Mapping) and len(value) == 1:
-        inner, new = next(iter(value.items()))
-        return Edit((key, inner), new)
-    return Edit((key,), value)
+    if isinstance(value, Mapping) and isinstance(there, Mapping):
+        yield from (
+            Edit((key, name), new) for name, new in value.items() if not _same(there.get(name), new)
+        )
+    elif not _same(None if there is _NOT_THERE else there, value):
+        yield Edit((key,), value)
+
+
+def _same(there: Any, value: Any) -> bool:
+    """Whether a value stands there already; true is not 1."""
+    return type(there) is type(value) and bool(there == value)

@@ -11,11 +11,11 @@ from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs import arguments, ignored
 from peftadvisor.integrations.configs.changes import edits_by
 from peftadvisor.integrations.configs.checkpoints import is_gptq, model_type, weights_dtype
+from peftadvisor.integrations.configs.llamafactory_edits import EDITS
 from peftadvisor.integrations.configs.llamafactory_keys import ASIDE, LEFT_OUT, LIGER, OWN, REFUSED
 from peftadvisor.integrations.configs.llamafactory_methods import LOW_RANK, WHOLE, method_in
 from peftadvisor.integrations.configs.reader import Reader, one_of, shown, switch, whole
 from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
-from peftadvisor.integrations.exports.schedule import OPTIMIZERS
 from peftadvisor.specs import (
     Attention,
     Checkpointing,
@@ -59,6 +59,8 @@ def read(file: ConfigFile) -> ReadConfig:
     model = arguments.model(reader)
     quantization = _quantization(reader, model)
     method, method_notes = method_in(reader, model, quantization)
+    named = next((key for key in ("finetuning_type", "lora_target") if reader.has(key)), None)
+    reader.note("method", method.name, named, "finetuning_type and what goes with it")
     sharding, sharding_notes = arguments.division(reader, Path(file.path).parent)
     training = TrainingSpec(
         **arguments.batch(reader),
@@ -221,54 +223,6 @@ def _has_liger(model: str) -> bool:
     return found is None or found in LIGER
 
 
-def _to_checkpointing(value: Any) -> dict[str, Any]:
-    if value == "none":
-        return {"disable_gradient_checkpointing": True}
-    return {
-        "disable_gradient_checkpointing": False,
-        "use_reentrant_gc": value == "reentrant",
-    }
-
-
-def _to_quantization(value: Any, config: ReadConfig) -> dict[str, Any] | None:
-    adapters = config.method.name not in WHOLE and config.method.name != "pissa"
-    four = {"quantization_bit": 4, "quantization_type": "nf4", "double_quantization": True}
-    changes: Mapping[str, dict[str, Any]] = {
-        "none": {"quantization_bit": None},
-        "nf4": {**four, "double_quantization": False},
-        "nf4-dq": four,
-        "int8": {"quantization_bit": 8},
-    }
-    if config.training.quantization == "gptq" or not (adapters or value == "none"):
-        return None
-    return changes.get(value)
-
-
-def _to_optimizer(value: Any, config: ReadConfig) -> dict[str, Any] | None:
-    if value not in OPTIMIZERS or (config.method.name in LOW_RANK and value != "adamw"):
-        return None
-    return {"optim": OPTIMIZERS[value]}
-
-
-_LOSSES: Mapping[str, dict[str, Any]] = {
-    "torch": {"enable_liger_kernel": False},
-    "fused-linear": {"enable_liger_kernel": True},
-}
-
 TOOL = Tool(
-    name="llamafactory",
-    title="LLaMA-Factory",
-    marks=marks,
-    read=read,
-    edits=edits_by(
-        {
-            "micro_batch_size": lambda v, _: {"per_device_train_batch_size": v},
-            "gradient_accumulation_steps": lambda v, _: {"gradient_accumulation_steps": v},
-            "seq_len": lambda v, _: {"cutoff_len": v},
-            "gradient_checkpointing": lambda v, _: _to_checkpointing(v),
-            "optimizer": _to_optimizer,
-            "quantization": _to_quantization,
-            "loss": lambda v, _: _LOSSES.get(v),
-        }
-    ),
+    name="llamafactory", title="LLaMA-Factory", marks=marks, read=read, edits=edits_by(EDITS)
 )

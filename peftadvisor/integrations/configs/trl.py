@@ -16,6 +16,7 @@ from peftadvisor.integrations.configs.method import lora_of, method_of
 from peftadvisor.integrations.configs.peft_config import target_modules
 from peftadvisor.integrations.configs.peft_kinds import number
 from peftadvisor.integrations.configs.reader import Reader, amount, one_of, shown, switch, whole
+from peftadvisor.integrations.configs.trl_edits import EDITS
 from peftadvisor.integrations.configs.trl_keys import (
     ASIDE,
     ATTENTION,
@@ -26,10 +27,10 @@ from peftadvisor.integrations.configs.trl_keys import (
     REFUSED,
 )
 from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
-from peftadvisor.integrations.exports.schedule import OPTIMIZERS, REENTRANT
 from peftadvisor.specs import (
     Checkpointing,
     DType,
+    KbitPreparation,
     Loss,
     MethodSpec,
     Quantization,
@@ -60,13 +61,14 @@ def read(file: ConfigFile) -> ReadConfig:
     model = arguments.model(reader)
     quantization = _quantization(reader)
     method, method_notes = _method(reader, model, quantization)
+    reader.note("method", method.name, "use_peft", "use_peft and what goes with it")
     launch, sharding_notes = _launch(reader, folder)
     training = TrainingSpec(
         **arguments.batch(reader),
         **_lengths(reader),
         **_precision(reader, model, launch.precision),
         quantization=quantization,
-        kbit_preparation="none" if quantization != "none" else "peft",
+        kbit_preparation=_preparation(reader, quantization),
         optimizer=arguments.optimizer(reader),
         gradient_checkpointing=_checkpointing(reader, method, launch.sharding),
         attention=reader.take("attention", "attn_implementation", one_of(ATTENTION), "sdpa"),
@@ -126,6 +128,13 @@ def _quantization(reader: Reader) -> Quantization:
     return value
 
 
+def _preparation(reader: Reader, quantization: Quantization) -> KbitPreparation:
+    if quantization == "none":
+        return TrainingSpec().kbit_preparation
+    reader.note("kbit_preparation", "none", None, f"{reader.defaults_of} leaves the base as it is")
+    return "none"
+
+
 def _method(
     reader: Reader, model: str, quantization: Quantization
 ) -> tuple[MethodSpec, tuple[str, ...]]:
@@ -160,22 +169,20 @@ def _launch(reader: Reader, folder: Path) -> tuple[Launch, tuple[str, ...]]:
     sharding, notes = arguments.division(reader, folder)
     named = reader.peek("accelerate_config")
     launch = Launch(gpus=None, sharding=sharding, precision=None)
+    source = f"accelerate_config: {shown(named)}"
     if named is not None:
         launch = launch_of(named, folder, reader.file)
-        source = f"accelerate_config: {shown(named)}"
-        reader.note("sharding", launch.sharding, "accelerate_config", source)
         notes = (*notes, *launch.notes)
-    source = f"accelerate_config: {shown(named)}" if launch.gpus else "not said"
-    gpus = reader.take("gpus", "num_processes", whole, launch.gpus, source)
+    if launch.sharding != "ddp" and named is not None:
+        sharding = launch.sharding
+        reader.note("sharding", sharding, "accelerate_config", source)
+    why = source if launch.gpus else "not said"
+    gpus = reader.take("gpus", "num_processes", whole, launch.gpus, why)
     precision = launch.precision
     if reader.has("mixed_precision"):
-        precision = reader.understood(
-            "mixed_precision", reader.peek("mixed_precision"), one_of({**DTYPES, "no": None})
-        )
-    return (
-        Launch(gpus=gpus, sharding=launch.sharding, precision=precision),
-        notes,
-    )
+        said = reader.peek("mixed_precision")
+        precision = reader.understood("mixed_precision", said, one_of({**DTYPES, "no": None}))
+    return Launch(gpus=gpus, sharding=sharding, precision=precision), notes
 
 
 def _lengths(reader: Reader) -> dict[str, Any]:
@@ -198,28 +205,25 @@ def _lengths(reader: Reader) -> dict[str, Any]:
 
 
 def _precision(reader: Reader, model: str, launched: DType | None) -> dict[str, Any]:
-    """Weights in fp32 unless ``dtype`` says otherwise; bf16 autocast unless switched off."""
-    low = arguments.autocast(reader, "bf16") or launched
-    key = arguments.spelled(reader, "dtype", "torch_dtype")
+    """Weights in fp32 unless told otherwise; bf16 autocast unless switched off everywhere."""
+    low = arguments.autocast(reader, "bf16")
+    if low is None and launched is not None:
+        reader.note("amp", True, None, f"accelerate's mixed_precision: {launched}")
     options = arguments.mapping_at(reader, "model_init_kwargs")
-    named = options.get("dtype", options.get("torch_dtype"))
-    found = reader.peek(key, "float32") if named is None else named
-    if str(found).lower() != "auto":
-        dtype = reader.understood(key, found, _dtype)
-        source = f"{key}: {shown(found)}"
-    else:
+    inner = next((key for key in ("dtype", "torch_dtype") if key in options), None)
+    key = arguments.spelled(reader, "dtype", "torch_dtype")
+    found = reader.peek(key, "float32") if inner is None else options[inner]
+    if inner is not None:
+        key = f"model_init_kwargs.{inner}"
+    said = inner is not None or reader.has(key)
+    source = f"{key}: {shown(found)}" if said else f"default of {reader.defaults_of}"
+    if str(found).lower() == "auto":
         dtype, why = weights_dtype(model)
-        source = f"{key}: auto, {why}"
-    if named is not None:
-        key = "model_init_kwargs"
-    elif not reader.has(key):
-        source = f"default of {reader.defaults_of}"
-    reader.note("dtype", dtype, key if named is not None or reader.has(key) else None, source)
-    if launched and not any(reader.has(name) for name in ("bf16", "fp16")):
-        return {"dtype": dtype, "amp": True}
-    if low is launched and launched is not None:
-        reader.note("amp", True, "accelerate_config", f"mixed_precision: {launched}")
-    return {"dtype": dtype, "amp": low is not None}
+        source = f"{source}, {why}"
+    else:
+        dtype = reader.understood(key, found, _dtype)
+    reader.note("dtype", dtype, key if said else None, source)
+    return {"dtype": dtype, "amp": bool(low or launched)}
 
 
 def _dtype(value: Any) -> DType:
@@ -256,43 +260,4 @@ def _notes(reader: Reader, quantization: Quantization) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _to_checkpointing(value: Any) -> dict[str, Any]:
-    reentrant = REENTRANT[value]
-    if reentrant is None:
-        return {"gradient_checkpointing": False}
-    return {
-        "gradient_checkpointing": True,
-        "gradient_checkpointing_kwargs": {"use_reentrant": reentrant},
-    }
-
-
-def _to_quantization(value: Any, config: ReadConfig) -> dict[str, Any] | None:
-    if config.method.name == "full" and value != "none":
-        return None
-    four = {"load_in_4bit": True, "load_in_8bit": False, "bnb_4bit_quant_type": "nf4"}
-    changes: Mapping[str, dict[str, Any]] = {
-        "none": {"load_in_4bit": False, "load_in_8bit": False},
-        "nf4": {**four, "use_bnb_nested_quant": False},
-        "nf4-dq": {**four, "use_bnb_nested_quant": True},
-        "int8": {"load_in_4bit": False, "load_in_8bit": True},
-    }
-    return changes.get(value)
-
-
-TOOL = Tool(
-    name="trl",
-    title="TRL",
-    marks=marks,
-    read=read,
-    edits=edits_by(
-        {
-            "micro_batch_size": lambda v, _: {"per_device_train_batch_size": v},
-            "gradient_accumulation_steps": lambda v, _: {"gradient_accumulation_steps": v},
-            "seq_len": lambda v, _: {"max_length": v},
-            "gradient_checkpointing": lambda v, _: _to_checkpointing(v),
-            "optimizer": lambda v, _: {"optim": OPTIMIZERS[v]} if v in OPTIMIZERS else None,
-            "quantization": _to_quantization,
-            "loss": lambda v, c: {} if v == c.training.loss else None,
-        }
-    ),
-)
+TOOL = Tool(name="trl", title="TRL", marks=marks, read=read, edits=edits_by(EDITS))
