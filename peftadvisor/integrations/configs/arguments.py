@@ -27,6 +27,7 @@ OPTIM: Mapping[str, Optimizer] = {
     "sgd": "sgd",
 }
 """Our optimizers by the names of ``TrainingArguments.optim``."""
+FSDP_CHECKPOINTING = "fsdp_config.activation_checkpointing"
 DEFAULT_OPTIM = "adamw_torch_fused"
 DEFAULT_RATE, DEFAULT_EPOCHS = 5e-5, 3.0
 _BY_CHECKPOINTING: Mapping[bool, Checkpointing] = {True: "reentrant", False: "non-reentrant"}
@@ -136,10 +137,7 @@ def checkpointing(reader: Reader, on: bool) -> Checkpointing:
     source = f"default of {reader.defaults_of}" if found is None else f"{key}: {shown(found)}"
     sharded = mapping_at(reader, "fsdp_config") if reader.peek("fsdp") else {}
     if sharded.get("activation_checkpointing"):
-        key, source = (
-            "fsdp_config.activation_checkpointing",
-            "fsdp_config's activation_checkpointing",
-        )
+        key, source = FSDP_CHECKPOINTING, f"{FSDP_CHECKPOINTING}: true"
         found, active = reader.peek("fsdp_config"), True
     more = spelled(reader, "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
     options = mapping_at(reader, more)

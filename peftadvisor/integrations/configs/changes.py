@@ -11,12 +11,12 @@ Say = Callable[[Any, ReadConfig], Mapping[str, Any] | None]
 """Values by top-level key that say one new setting; None where the tool has no word for it."""
 
 _SPELLINGS: Mapping[str, tuple[str, ...]] = {
-    "activation_checkpointing": ("gradient_checkpointing",),
-    "activation_checkpointing_kwargs": ("gradient_checkpointing_kwargs",),
-    "max_length": ("max_seq_length", "model_max_length"),
+    "gradient_checkpointing": ("activation_checkpointing",),
+    "gradient_checkpointing_kwargs": ("activation_checkpointing_kwargs",),
+    "max_length": ("max_seq_length",),
     "per_device_train_batch_size": ("per_gpu_train_batch_size",),
 }
-"""Earlier names of keys, under which a file may hold them."""
+"""Other names of keys, under which a file may hold them."""
 _NOT_THERE = object()
 
 
@@ -38,7 +38,8 @@ def edits_by(
 
 
 def _edits(values: Mapping[str, Any], key: str, value: Any) -> Iterator[Edit]:
-    key = next((name for name in (key, *_SPELLINGS.get(key, ())) if name in values), key)
+    others = (name for name in _SPELLINGS.get(key, ()) if values.get(name) is not None)
+    key = next(others, key)
     there = values.get(key, _NOT_THERE)
     if isinstance(value, Mapping) and isinstance(there, Mapping):
         yield from (

@@ -11,8 +11,8 @@ from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs import arguments, ignored
 from peftadvisor.integrations.configs.changes import edits_by
 from peftadvisor.integrations.configs.checkpoints import is_gptq, model_type, weights_dtype
-from peftadvisor.integrations.configs.llamafactory_edits import EDITS
-from peftadvisor.integrations.configs.llamafactory_keys import ASIDE, LEFT_OUT, LIGER, OWN, REFUSED
+from peftadvisor.integrations.configs.llamafactory_edits import EDITS, has_liger
+from peftadvisor.integrations.configs.llamafactory_keys import ASIDE, LEFT_OUT, OWN, REFUSED
 from peftadvisor.integrations.configs.llamafactory_methods import LOW_RANK, WHOLE, method_in
 from peftadvisor.integrations.configs.reader import Reader, one_of, shown, switch, whole
 from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
@@ -72,7 +72,7 @@ def read(file: ConfigFile) -> ReadConfig:
         gradient_checkpointing=_checkpointing(reader),
         attention=_attention(reader, model),
         max_grad_norm=arguments.clipping(reader),
-        loss=arguments.liger(reader, "enable_liger_kernel", _has_liger(model)),
+        loss=arguments.liger(reader, "enable_liger_kernel", has_liger(model)),
         loop="trainer",
     )
     return ReadConfig(
@@ -216,11 +216,6 @@ def _notes(reader: Reader, method: MethodSpec, sharding: Sharding) -> tuple[str,
     if method.name in LOW_RANK and not reader.has("optim"):
         found.append(f"{method.name} needs 'optim: adamw_torch' written out")
     return tuple(found)
-
-
-def _has_liger(model: str) -> bool:
-    found = model_type(model)
-    return found is None or found in LIGER
 
 
 TOOL = Tool(

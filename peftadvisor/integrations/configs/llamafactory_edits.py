@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from peftadvisor.integrations.configs.changes import Say
+from peftadvisor.integrations.configs.checkpoints import model_type
+from peftadvisor.integrations.configs.llamafactory_keys import LIGER
 from peftadvisor.integrations.configs.llamafactory_methods import LOW_RANK, WHOLE
 from peftadvisor.integrations.configs.value import ReadConfig
 from peftadvisor.integrations.exports.schedule import OPTIMIZERS
+
+
+def has_liger(model: str) -> bool:
+    """Whether it has Liger's kernels for a model; one that is not known here may be."""
+    found = model_type(model)
+    return found is None or found in LIGER
 
 
 def _to_checkpointing(value: Any) -> dict[str, Any]:
@@ -44,6 +52,12 @@ _LOSSES: Mapping[str, dict[str, Any]] = {
     "torch": {"enable_liger_kernel": False},
     "fused-linear": {"enable_liger_kernel": True},
 }
+
+
+def _to_loss(value: Any, config: ReadConfig) -> dict[str, Any] | None:
+    return None if value != "torch" and not has_liger(config.model) else _LOSSES.get(value)
+
+
 EDITS: Mapping[str, Say] = {
     "micro_batch_size": lambda v, _: {"per_device_train_batch_size": v},
     "gradient_accumulation_steps": lambda v, _: {"gradient_accumulation_steps": v},
@@ -51,6 +65,6 @@ EDITS: Mapping[str, Say] = {
     "gradient_checkpointing": lambda v, _: _to_checkpointing(v),
     "optimizer": _to_optimizer,
     "quantization": _to_quantization,
-    "loss": lambda v, _: _LOSSES.get(v),
+    "loss": _to_loss,
 }
 """Every setting that can be said, each in its keys."""

@@ -92,8 +92,13 @@ def _pissa(value: Any) -> str:
 
 
 def _targets(reader: Reader, key: str, model: str) -> Any:
-    everything: tuple[str, ...] = ("all",)
-    return targets(model, reader.take("target_modules", key, names, everything))
+    """Names of layers, ``all`` of them unless said otherwise."""
+    found = reader.peek(key, ("all",))
+    value = targets(model, reader.understood(key, found, names))
+    said = reader.has(key)
+    source = f"{key}: {shown(found)}" if said else f"default of {reader.defaults_of}: all"
+    reader.note("target_modules", value, key if said else None, source)
+    return value
 
 
 def _oft(reader: Reader, model: str, _: Quantization) -> Found:

@@ -91,10 +91,9 @@ def method_in(
     _refuse(reader, kind)
     settings = _settings(reader, kind, model)
     notes = _notes(reader, kind)
-    special = _SPECIAL.get(kind.method)
-    if special is None:
-        return method_of(kind.method, settings), notes
-    spec, more = special(reader, settings, quantization)
+    make = _SPECIAL.get(kind.method, lambda *_: (method_of(kind.method, settings), ()))
+    spec, more = make(reader, settings, quantization)
+    reader.note("method", spec.name, "peft_type", f"peft_type: {shown(reader.peek('peft_type'))}")
     return spec, (*notes, *more)
 
 

@@ -6,15 +6,15 @@ script loads the model: what is assumed in their stead is traced and noted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from peftadvisor.data.names import one_line
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs import arguments, ignored
-from peftadvisor.integrations.configs.changes import edits_by
-from peftadvisor.integrations.configs.checkpoints import is_gptq, model_type, weights_dtype
+from peftadvisor.integrations.configs.checkpoints import is_gptq, weights_dtype
 from peftadvisor.integrations.configs.files import read_config_file
 from peftadvisor.integrations.configs.method import method_of
 from peftadvisor.integrations.configs.optim import low_rank_of
@@ -27,9 +27,8 @@ from peftadvisor.integrations.configs.peft_config import (
     unknown,
 )
 from peftadvisor.integrations.configs.reader import Reader, whole
-from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
-from peftadvisor.integrations.exports.liger import MODEL_TYPES
-from peftadvisor.integrations.exports.schedule import OPTIMIZERS, REENTRANT
+from peftadvisor.integrations.configs.trainer_edits import edits, has_liger
+from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool, Traced
 from peftadvisor.specs import MethodSpec, Optimizer, Quantization, Task, TrainingSpec
 
 VERSION = "5.23.0"
@@ -70,7 +69,7 @@ def read(file: ConfigFile) -> ReadConfig:
         optimizer=optimizer,
         gradient_checkpointing=arguments.checkpointing(reader, on=False),
         max_grad_norm=arguments.clipping(reader),
-        loss=arguments.liger(reader, "use_liger_kernel", _has_liger(model), "liger_kernel_config"),
+        loss=arguments.liger(reader, "use_liger_kernel", has_liger(model), "liger_kernel_config"),
         loop="trainer",
     )
     length = () if any(map(reader.has, _LENGTHS)) else (_NO_LENGTH,)
@@ -82,11 +81,11 @@ def read(file: ConfigFile) -> ReadConfig:
         method=method,
         training=training,
         learning_rate=arguments.learning_rate(reader),
-        job=arguments.job(reader, _TASKS.get(str(peft.peek("task_type"))) if peft else None),
+        job=arguments.job(reader, _task(peft)),
         gpus=None,
         sharding=sharding,
         notes=notes,
-        traced=(*reader.traced, *(peft.traced if peft else ())),
+        traced=(*_traced(reader, given is file), *(_traced(peft, adapter is file) if peft else ())),
         unknown=_unknown(reader, peft),
     )
 
@@ -166,9 +165,22 @@ def _precision(reader: Reader, model: str) -> dict[str, Any]:
     return {"dtype": dtype, "amp": low is not None}
 
 
-def _has_liger(model: str) -> bool:
-    found = model_type(model)
-    return found is None or found in MODEL_TYPES
+def _task(peft: Reader | None) -> Task | None:
+    """What the adapter's config says of the task; text that is generated may be anything."""
+    if peft is None:
+        return None
+    said = str(peft.peek("task_type"))
+    if said in _TASKS:
+        peft.note("task", _TASKS[said], "task_type", f"task_type: {said}")
+    return _TASKS.get(said)
+
+
+def _traced(reader: Reader, passed: bool) -> Iterator[Traced]:
+    """Traces; keys are those of the file that was passed, the other one is named in the source."""
+    for traced in reader.traced:
+        beside = None if passed or traced.key is None else Path(reader.file).name
+        source = traced.source if beside is None else f"{beside}, {traced.source}"
+        yield replace(traced, key=traced.key if passed else None, source=source)
 
 
 def _unknown(reader: Reader, peft: Reader | None) -> tuple[str, ...]:
@@ -177,44 +189,4 @@ def _unknown(reader: Reader, peft: Reader | None) -> tuple[str, ...]:
     return (*(key for key in found if reader.peek(key) is not None), *beside)
 
 
-def _to_checkpointing(value: Any) -> dict[str, Any]:
-    reentrant = REENTRANT[value]
-    if reentrant is None:
-        return {"activation_checkpointing": False}
-    return {
-        "activation_checkpointing": True,
-        "activation_checkpointing_kwargs": {"use_reentrant": reentrant},
-    }
-
-
-def _to_optimizer(value: Any, config: ReadConfig) -> dict[str, Any] | None:
-    if value not in OPTIMIZERS or config.method.name in ("galore", "apollo"):
-        return None
-    return {"optim": OPTIMIZERS[value]}
-
-
-def _to_loss(value: Any) -> dict[str, Any] | None:
-    kernels = {
-        "fused": {"cross_entropy": True, "fused_linear_cross_entropy": False},
-        "fused-linear": {"cross_entropy": False, "fused_linear_cross_entropy": True},
-    }
-    if value == "torch":
-        return {"use_liger_kernel": False}
-    return {"use_liger_kernel": True, "liger_kernel_config": kernels[value]}
-
-
-TOOL = Tool(
-    name="trainer",
-    title="transformers' Trainer",
-    marks=marks,
-    read=read,
-    edits=edits_by(
-        {
-            "micro_batch_size": lambda v, _: {"per_device_train_batch_size": v},
-            "gradient_accumulation_steps": lambda v, _: {"gradient_accumulation_steps": v},
-            "gradient_checkpointing": lambda v, _: _to_checkpointing(v),
-            "optimizer": _to_optimizer,
-            "loss": lambda v, _: _to_loss(v),
-        }
-    ),
-)
+TOOL = Tool(name="trainer", title="transformers' Trainer", marks=marks, read=read, edits=edits)

@@ -57,6 +57,7 @@ def read(file: ConfigFile) -> ReadConfig:
     """
     reader = Reader(file.values, one_line(file.path), f"trl {VERSION}")
     _refuse(reader)
+    reader.note("task", "instruction", None, "what trl sft is for")
     folder = Path(file.path).parent
     model = arguments.model(reader)
     quantization = _quantization(reader)

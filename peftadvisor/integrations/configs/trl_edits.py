@@ -10,7 +10,10 @@ from peftadvisor.integrations.configs.value import ReadConfig
 from peftadvisor.integrations.exports.schedule import OPTIMIZERS, REENTRANT
 
 
-def _to_checkpointing(value: Any) -> dict[str, Any]:
+def _to_checkpointing(value: Any, config: ReadConfig) -> dict[str, Any] | None:
+    forced = config.sharding == "zero-3" and config.method.name != "full"
+    if forced and value == "non-reentrant":  # made reentrant, whatever is said
+        return None
     reentrant = REENTRANT[value]
     if reentrant is None:
         return {"gradient_checkpointing": False}
@@ -37,7 +40,7 @@ EDITS: Mapping[str, Say] = {
     "micro_batch_size": lambda v, _: {"per_device_train_batch_size": v},
     "gradient_accumulation_steps": lambda v, _: {"gradient_accumulation_steps": v},
     "seq_len": lambda v, _: {"max_length": v},
-    "gradient_checkpointing": lambda v, _: _to_checkpointing(v),
+    "gradient_checkpointing": _to_checkpointing,
     "optimizer": lambda v, _: {"optim": OPTIMIZERS[v]} if v in OPTIMIZERS else None,
     "quantization": _to_quantization,
     "loss": lambda v, config: {} if v == config.training.loss else None,
