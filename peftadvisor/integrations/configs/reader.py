@@ -66,7 +66,8 @@ class Reader:
             raise UsageError(f"{self.file}: '{key}' is {shown(found)}; {error}") from None
 
     def note(self, name: str, value: Any, key: str | None, source: str) -> None:
-        """Trace a value that was worked out elsewhere."""
+        """Trace a value that was worked out elsewhere, in place of an earlier trace of its name."""
+        self.traced = [traced for traced in self.traced if traced.name != name]
         self.traced.append(Traced(name=name, value=value, key=key, source=source))
 
     def unknown(self, ignored: Collection[str], prefixes: tuple[str, ...] = ()) -> tuple[str, ...]:
