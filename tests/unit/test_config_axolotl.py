@@ -496,7 +496,10 @@ def test_misspelt_keys_inside_are_named() -> None:
         ({"load_in_4bit": True}, "'load_in_4bit' without 'adapter' is refused by axolotl"),
         ({"deepspeed": "a.json", "fsdp": ["full_shard"]}, "both 'deepspeed' and 'fsdp'"),
         ({"fsdp_config": {"sharding_strategy": "half"}}, "known here: full_shard"),
-        ({"model_quantization_config": "Mxfp4Config"}, "holds the base in Mxfp4Config"),
+        (
+            {"model_quantization_config": "Mxfp4Config"},
+            "holds the base in a type that is not predicted",
+        ),
         (
             {"chunked_cross_entropy": True, "flash_attn_cross_entropy": True},
             "asks for several losses: flash_attn_cross_entropy, chunked_cross_entropy",
