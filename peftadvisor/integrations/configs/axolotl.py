@@ -15,10 +15,12 @@ from peftadvisor.integrations.configs.axolotl_keys import (
     IGNORED,
     LIGER_PLUGIN,
     LOSSES,
+    NON_REENTRANT_TYPES,
     OPTIMIZERS,
     PREFIXES,
     PRETRAINING_TYPES,
     VERSION,
+    model_type,
     on,
 )
 from peftadvisor.integrations.configs.axolotl_method import read_method
@@ -224,7 +226,9 @@ def _checkpointing(reader: Reader) -> Checkpointing:
 
 
 def _reentrant(reader: Reader) -> tuple[Checkpointing, str]:
-    key = "gradient_checkpointing_kwargs.use_reentrant"
+    key, kind = "gradient_checkpointing_kwargs.use_reentrant", model_type(reader.peek("base_model"))
+    if kind in NON_REENTRANT_TYPES:
+        return "non-reentrant", f"which {reader.defaults_of} has non-reentrant for {kind}"
     if reader.has(key):
         value = reader.understood(key, reader.peek(key), switch)
         return ("reentrant" if value else "non-reentrant"), f"{key}: {str(value).lower()}"
@@ -276,7 +280,13 @@ def _job(reader: Reader) -> Job:
     if on(reader.peek("max_steps")) and str(reader.peek("max_steps")) != "-1":
         reader.peek("num_epochs")
         return Job(task=task, steps=reader.take("steps", "max_steps", whole, None))
-    return Job(task=task, epochs=reader.take("epochs", "num_epochs", amount, 1.0))
+    return Job(task=task, epochs=reader.take("epochs", "num_epochs", _epochs, 1.0))
+
+
+def _epochs(value: Any) -> float:
+    if not amount(value):
+        raise ValueError("write a number above 0")
+    return amount(value)
 
 
 def _task(reader: Reader) -> tuple[Task, str]:
