@@ -363,6 +363,19 @@ def test_checkpointing(values: dict[str, Any], kind: str) -> None:
     assert found.unknown == ()
 
 
+def test_gemma_4_is_never_reentrant() -> None:
+    values = {
+        "base_model": "google/gemma-4-E2B-it",
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    }
+    file = of_values(MINIMAL | values)
+    found = TOOL.read(file)
+    assert found.training.gradient_checkpointing == "non-reentrant"
+    assert TOOL.edits(file, found, {"gradient_checkpointing": "reentrant"}) is None
+    assert TOOL.edits(file, found, {"gradient_checkpointing": "none"}) is not None
+
+
 def test_offload_is_noted() -> None:
     found = read(MINIMAL | {"gradient_checkpointing": "offload"})
     assert LEFT_OUT["activation_offloading"].text in found.notes
@@ -484,6 +497,7 @@ def test_misspelt_keys_inside_are_named() -> None:
         ({"optimizer": "lion_8bit"}, "'optimizer' is lion_8bit; known here: adamw_torch,"),
         ({"attn_implementation": "flash"}, "'attn_implementation' is flash; known here: sdpa,"),
         ({"adapter": "mora"}, "'adapter' is mora; known here: lora, qlora"),
+        ({"num_epochs": 0}, "'num_epochs' is 0; write a number above 0"),
         ({"max_steps": "ten"}, "'max_steps' is ten; write a number"),
         ({"rl": "dpo"}, "'rl' trains on pairs, rewards or with a second model"),
         ({"reward_model": True}, "'reward_model' trains on pairs"),
@@ -496,7 +510,10 @@ def test_misspelt_keys_inside_are_named() -> None:
         ({"load_in_4bit": True}, "'load_in_4bit' without 'adapter' is refused by axolotl"),
         ({"deepspeed": "a.json", "fsdp": ["full_shard"]}, "both 'deepspeed' and 'fsdp'"),
         ({"fsdp_config": {"sharding_strategy": "half"}}, "known here: full_shard"),
-        ({"model_quantization_config": "Mxfp4Config"}, "holds the base in Mxfp4Config"),
+        (
+            {"model_quantization_config": "Mxfp4Config"},
+            "holds the base in a type that is not predicted",
+        ),
         (
             {"chunked_cross_entropy": True, "flash_attn_cross_entropy": True},
             "asks for several losses: flash_attn_cross_entropy, chunked_cross_entropy",

@@ -15,16 +15,25 @@ from peftadvisor.integrations.configs.axolotl_keys import (
     IGNORED,
     LIGER_PLUGIN,
     LOSSES,
+    NON_REENTRANT_TYPES,
     OPTIMIZERS,
     PREFIXES,
     PRETRAINING_TYPES,
     VERSION,
+    model_type,
     on,
 )
 from peftadvisor.integrations.configs.axolotl_method import read_method
 from peftadvisor.integrations.configs.axolotl_notes import notes_of, plugins_of
 from peftadvisor.integrations.configs.axolotl_sharding import read_sharding
-from peftadvisor.integrations.configs.reader import Reader, amount, one_of, switch, text, whole
+from peftadvisor.integrations.configs.reader import (
+    Reader,
+    amount,
+    one_of,
+    switch,
+    text,
+    whole,
+)
 from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
 from peftadvisor.specs import (
     Attention,
@@ -59,29 +68,7 @@ def read(file: ConfigFile) -> ReadConfig:
     _require_supervised(reader)
     model = reader.take("model", "base_model", text, "")
     method, quantization = read_method(reader)
-    dtype, amp = _dtypes(reader)
-    attention = _attention(reader)
-    micro, steps = _batches(reader)
-    _note_fixed(reader, quantization)
-    training = TrainingSpec(
-        micro_batch_size=micro,
-        gradient_accumulation_steps=steps,
-        seq_len=reader.take("seq_len", "sequence_len", whole, 512),
-        padded=_padded(reader, attention),
-        dtype=dtype,
-        amp=amp,
-        quantization=quantization,
-        optimizer=reader.take("optimizer", "optimizer", one_of(OPTIMIZERS), "adamw-fused"),
-        gradient_checkpointing=_checkpointing(reader),
-        attention=attention,
-        max_grad_norm=reader.take(
-            "max_grad_norm", "max_grad_norm", amount, 1.0, "default of transformers 5"
-        ),
-        kbit_preparation=_preparation(quantization),
-        loss=_loss(reader),
-        loop="trainer",
-        transformers="5",
-    )
+    training = _training(reader, quantization)
     gpus, sharding, sharding_notes = read_sharding(reader, Path(file.path).parent)
     notes = dict.fromkeys((*notes_of(reader, method.name), *sharding_notes))
     return ReadConfig(
@@ -97,6 +84,31 @@ def read(file: ConfigFile) -> ReadConfig:
         unknown=reader.unknown(IGNORED, PREFIXES),
         traced=tuple(reader.traced),
         notes=tuple(notes),
+    )
+
+
+def _training(reader: Reader, quantization: Quantization) -> TrainingSpec:
+    dtype, amp = _dtypes(reader)
+    attention = _attention(reader)
+    micro, steps = _batches(reader)
+    _note_fixed(reader, quantization)
+    norm = "max_grad_norm"
+    return TrainingSpec(
+        micro_batch_size=micro,
+        gradient_accumulation_steps=steps,
+        seq_len=reader.take("seq_len", "sequence_len", whole, 512),
+        padded=_padded(reader, attention),
+        dtype=dtype,
+        amp=amp,
+        quantization=quantization,
+        optimizer=reader.take("optimizer", "optimizer", one_of(OPTIMIZERS), "adamw-fused"),
+        gradient_checkpointing=_checkpointing(reader),
+        attention=attention,
+        max_grad_norm=reader.take(norm, norm, amount, 1.0, "default of transformers 5"),
+        kbit_preparation=_preparation(quantization),
+        loss=_loss(reader),
+        loop="trainer",
+        transformers="5",
     )
 
 
@@ -154,7 +166,7 @@ def _dtypes(reader: Reader) -> tuple[DType, bool]:
     )
     key, dtype, amp = next((key, dtype, amp) for chosen, key, dtype, amp in table if chosen)
     given = key if reader.has(key) else None
-    source = f"{key}: {reader.peek(key)}".lower() if given else f"default of {reader.defaults_of}"
+    source = reader.told(key) if given else f"default of {reader.defaults_of}"
     if key == "bf16" and auto == "auto":
         source += ", which is bf16 where the GPU has it"
     for name, value in (("dtype", dtype), ("amp", amp)):
@@ -204,7 +216,7 @@ def _checkpointing(reader: Reader) -> Checkpointing:
     source: tuple[str | None, str] = (None, f"default of {reader.defaults_of}")
     if chosen:
         kind, said = _reentrant(reader)
-        source = key, f"{key}: {str(asked).lower()}, {said}"
+        source = key, f"{reader.told(key)}, {said}"
     elif inner:
         kind, source = "non-reentrant", (inner, f"{inner}: true")
     elif reader.has(key):
@@ -214,7 +226,9 @@ def _checkpointing(reader: Reader) -> Checkpointing:
 
 
 def _reentrant(reader: Reader) -> tuple[Checkpointing, str]:
-    key = "gradient_checkpointing_kwargs.use_reentrant"
+    key, kind = "gradient_checkpointing_kwargs.use_reentrant", model_type(reader.peek("base_model"))
+    if kind in NON_REENTRANT_TYPES:
+        return "non-reentrant", f"which {reader.defaults_of} has non-reentrant for {kind}"
     if reader.has(key):
         value = reader.understood(key, reader.peek(key), switch)
         return ("reentrant" if value else "non-reentrant"), f"{key}: {str(value).lower()}"
@@ -266,7 +280,13 @@ def _job(reader: Reader) -> Job:
     if on(reader.peek("max_steps")) and str(reader.peek("max_steps")) != "-1":
         reader.peek("num_epochs")
         return Job(task=task, steps=reader.take("steps", "max_steps", whole, None))
-    return Job(task=task, epochs=reader.take("epochs", "num_epochs", amount, 1.0))
+    return Job(task=task, epochs=reader.take("epochs", "num_epochs", _epochs, 1.0))
+
+
+def _epochs(value: Any) -> float:
+    if not amount(value):
+        raise ValueError("write a number above 0")
+    return amount(value)
 
 
 def _task(reader: Reader) -> tuple[Task, str]:

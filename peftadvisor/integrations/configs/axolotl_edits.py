@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from peftadvisor.data.models import find_model
-from peftadvisor.errors import UsageError
-from peftadvisor.integrations.configs.axolotl_keys import LIGER, LIGER_PLUGIN, LOSSES, on
+from peftadvisor.integrations.configs.axolotl_keys import (
+    LIGER,
+    LIGER_PLUGIN,
+    LOSSES,
+    NON_REENTRANT_TYPES,
+    model_type,
+    on,
+)
 from peftadvisor.integrations.configs.value import Change, ConfigFile, Edit, ReadConfig
 from peftadvisor.integrations.exports.liger import MODEL_TYPES
 from peftadvisor.integrations.exports.schedule import OPTIMIZERS, REENTRANT
@@ -43,9 +48,11 @@ def _length(_: Values, __: ReadConfig, value: Any) -> Edits:
     return {"sequence_len": value}
 
 
-def _checkpointing(values: Values, _: ReadConfig, value: Any) -> Edits:
+def _checkpointing(values: Values, config: ReadConfig, value: Any) -> Edits:
     """Checkpointing and its kind; what goes with another kind of it is turned off."""
     reentrant = REENTRANT[value]
+    if reentrant and model_type(config.model) in NON_REENTRANT_TYPES:
+        return None
     told: dict[str, Any] = {"gradient_checkpointing": reentrant is not None}
     for key in ("activation_offloading", "selective_checkpointing"):
         if on(values.get(key)):
@@ -109,7 +116,7 @@ def _no_kernels(values: Values) -> dict[str, Any]:
 def _loss(values: Values, config: ReadConfig, value: Any) -> Edits:
     """The switch of one loss, those of all others off, and Liger's plugin where it is needed."""
     wanted = {"fused": "liger_cross_entropy", "fused-linear": "liger_fused_linear_cross_entropy"}
-    if value != "torch" and not _patched(config.model):
+    if value != "torch" and model_type(config.model) not in MODEL_TYPES:
         return None
     key = wanted.get(value)
     listed = values.get("plugins")
@@ -122,14 +129,6 @@ def _loss(values: Values, config: ReadConfig, value: Any) -> Edits:
         if not any(name.endswith(LIGER_PLUGIN) for name in plugins):
             told["plugins"] = [*plugins, LIGER]
     return told
-
-
-def _patched(model: str) -> bool:
-    """Whether Liger has a loss for the model: False where it is not on file."""
-    try:
-        return find_model(model).model_type in MODEL_TYPES
-    except UsageError:
-        return False
 
 
 _LEVERS: Mapping[str, Callable[[Values, ReadConfig, Any], Edits]] = {

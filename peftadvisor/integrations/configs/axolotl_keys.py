@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from peftadvisor.data.models import find_model
+from peftadvisor.errors import UsageError
 from peftadvisor.integrations.exports.schedule import OPTIMIZERS as TRAINER_OPTIMIZERS
 from peftadvisor.specs import Attention, Loss, Optimizer
 
@@ -58,6 +60,8 @@ LOSSES: Mapping[str, Loss] = {
 }
 """What each loss is predicted as; axolotl refuses more than one."""
 
+NON_REENTRANT_TYPES = frozenset({"gemma4", "gemma4_unified"})
+"""Types whose checkpointing axolotl makes non-reentrant, whatever the file says."""
 PRETRAINING_TYPES = ("completion", "pretrain")
 STARTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "true": ("", {}),
@@ -76,6 +80,14 @@ STARTS: Mapping[str, tuple[str, dict[str, Any]]] = {
 def on(value: Any) -> bool:
     """Whether a value turns a feature on: not null, false, 0, off or empty."""
     return bool(value) and str(value).lower() not in ("false", "no", "off", "none", "0")
+
+
+def model_type(name: Any) -> str | None:
+    """The type of a model that is on file, None of others."""
+    try:
+        return find_model(str(name)).model_type
+    except UsageError:
+        return None
 
 
 def several(value: Any) -> bool:

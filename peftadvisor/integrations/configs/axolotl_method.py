@@ -61,8 +61,8 @@ def _require_known_base(reader: Reader) -> None:
     plain = on(reader.peek("model_quantization_config_kwargs.dequantize"))
     if reader.has(key) and not plain:
         raise UsageError(
-            f"{reader.file}: '{key}' holds the base in {reader.peek(key)}, which is not "
-            "predicted; use 'load_in_4bit' or 'load_in_8bit'"
+            f"{reader.file}: '{key}' holds the base in a type that is not predicted; "
+            "use 'load_in_4bit' or 'load_in_8bit'"
         )
 
 
@@ -105,7 +105,7 @@ def _targets(reader: Reader) -> str | tuple[str, ...]:
     key = "lora_target_modules"
     named = reader.has(key)
     if on(reader.peek("lora_target_linear")):
-        more = f" and {reader.peek(key)}" if named else ""
+        more = f", {reader.told(key)}" if named else ""
         reader.note(
             "target_modules", ALL_LINEAR, "lora_target_linear", f"lora_target_linear: true{more}"
         )
@@ -144,13 +144,13 @@ def _variant(
         "lora": (True, "adapter"),
     }
     name, key = next((name, key) for name, (asked, key) in found.items() if asked)
-    reader.note("method", name, key, f"{key}: {reader.peek(key)}" if key else "lora")
+    reader.note("method", name, key, reader.told(key) if key else "lora")
     if name == "lora-plus":
         return name, {"lr_ratio": reader.take("lr_ratio", "loraplus_lr_ratio", figure, 16.0)}
     if name != start:
         return name, {}
     for setting, value in more.items():
-        reader.note(setting, value, key, f"{key}: {reader.peek(str(key))}")
+        reader.note(setting, value, key, reader.told(str(key)))
     return name, more
 
 

@@ -13,7 +13,7 @@ from peftadvisor.integrations.configs.axolotl_keys import (
     LOSSES,
     on,
 )
-from peftadvisor.integrations.configs.reader import Reader
+from peftadvisor.integrations.configs.reader import Reader, shown
 
 _WITH_ADAPTER = ("lora_r", "lora_target_linear", "lora_target_modules", "peft_use_dora")
 
@@ -22,7 +22,7 @@ def plugins_of(reader: Reader) -> tuple[str, ...]:
     """The class names of the plugins that are listed."""
     found = reader.peek("plugins", [])
     listed = found if isinstance(found, list) else [found]
-    return tuple(str(name).rpartition(".")[2] for name in listed)
+    return tuple(shown(str(name).rpartition(".")[2]) for name in listed)
 
 
 def notes_of(reader: Reader, method: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs.axolotl_keys import on
 from peftadvisor.integrations.configs.deepspeed import sharding_of
-from peftadvisor.integrations.configs.reader import Reader, one_of, switch, whole
+from peftadvisor.integrations.configs.reader import Reader, one_of, shown, switch, whole
 from peftadvisor.specs import Sharding
 
 _STRATEGIES: Mapping[str, Sharding] = {
@@ -55,7 +55,7 @@ def read_sharding(reader: Reader, folder: Path) -> tuple[int | None, Sharding, t
         raise UsageError(f"{reader.file} has both 'deepspeed' and 'fsdp'; keep one of them")
     if on(deep):
         found, notes = sharding_of(deep, folder, reader.file)
-        told = deep if isinstance(deep, str) else "its zero_optimization"
+        told = shown(deep) if isinstance(deep, str) else "its zero_optimization"
         reader.note("sharding", found, "deepspeed", f"deepspeed: {told}")
         return gpus, found, notes
     if fsdp or on(reader.peek("dp_shard_size")):

@@ -23,7 +23,7 @@ class Reader:
 
     def __init__(self, values: Mapping[str, Any], file: str, defaults_of: str) -> None:
         """``file`` is named in complaints, ``defaults_of`` in traces (``axolotl 0.19``)."""
-        self.values, self.file, self.defaults_of = values, file, defaults_of
+        self.values, self.file, self.defaults_of = values, one_line(file), defaults_of
         self.traced: list[Traced] = []
         self._asked: set[str] = set()
 
@@ -35,6 +35,10 @@ class Reader:
         """What stands at a key, untraced; the key counts as known."""
         found = self._at(key)
         return default if found is MISSING else found
+
+    def told(self, key: str) -> str:
+        """The key and what stands at it, as a trace says it."""
+        return f"{key}: {shown(self.peek(key))}"
 
     def take(
         self, name: str, key: str, read: Callable[[Any], T], default: T, why: str | None = None
@@ -51,7 +55,7 @@ class Reader:
             self.note(name, default, None, why or f"default of {self.defaults_of}")
             return default
         value = self.understood(key, found, read)
-        self.note(name, value, key, f"{key}: {shown(found)}")
+        self.note(name, value, key, self.told(key))
         return value
 
     def understood(self, key: str, found: Any, read: Callable[[Any], T]) -> T:
@@ -74,7 +78,7 @@ class Reader:
         """Top-level and asked-into keys that nobody asked for, but for those without effect."""
         without = {*ignored, *self._asked}
         found = [key for key in self._keys(self.values, "") if key not in without]
-        return tuple(key for key in found if not key.startswith(prefixes))
+        return tuple(one_line(key) for key in found if not key.startswith(prefixes))
 
     def _keys(self, values: Mapping[str, Any], above: str) -> Iterator[str]:
         for name, value in values.items():

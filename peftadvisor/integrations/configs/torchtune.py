@@ -11,6 +11,7 @@ from peftadvisor.integrations.configs.reader import (
     Reader,
     amount,
     one_of,
+    shown,
     switch,
     whole,
 )
@@ -35,6 +36,7 @@ from peftadvisor.specs import (
     Job,
     KbitPreparation,
     Optimizer,
+    Quantization,
     Sharding,
     TrainingSpec,
 )
@@ -63,27 +65,7 @@ def read(file: ConfigFile) -> ReadConfig:
         reader.peek(key)
     _require_fine_tuning(reader)
     model, method, quantization, notes = read_method(reader)
-    preparation: KbitPreparation = "peft" if quantization == "none" else "none"
-    _note_fixed(reader, preparation)
-    training = TrainingSpec(
-        micro_batch_size=reader.take("micro_batch_size", "batch_size", whole, 1),
-        gradient_accumulation_steps=reader.take(
-            "gradient_accumulation_steps", "gradient_accumulation_steps", whole, 1
-        ),
-        seq_len=_length(reader),
-        padded=reader.take(
-            "padded", "dataset.packed", lambda v: not switch(v), not _packed_rows(reader)
-        ),
-        dtype=reader.take("dtype", "dtype", one_of(_DTYPES), "fp32"),
-        quantization=quantization,
-        optimizer=_optimizer(reader),
-        gradient_checkpointing=_checkpointing(reader),
-        max_grad_norm=reader.take("max_grad_norm", "clip_grad_norm", _norm, 0.0),
-        kbit_preparation=preparation,
-        loss=reader.take("loss", "loss._component_", one_of(LOSSES), "torch"),
-        loop="trainer",
-        transformers="5",
-    )
+    training = _training(reader, quantization)
     gpus, sharding = _sharding(reader)
     job, rate = _job(reader), _rate(reader)
     told = tuple(dict.fromkeys((*notes, *_notes(reader))))
@@ -100,6 +82,27 @@ def read(file: ConfigFile) -> ReadConfig:
         unknown=reader.unknown(IGNORED, PREFIXES),
         traced=tuple(reader.traced),
         notes=told,
+    )
+
+
+def _training(reader: Reader, quantization: Quantization) -> TrainingSpec:
+    preparation: KbitPreparation = "peft" if quantization == "none" else "none"
+    _note_fixed(reader, preparation)
+    steps, packed = "gradient_accumulation_steps", _packed_rows(reader)
+    return TrainingSpec(
+        micro_batch_size=reader.take("micro_batch_size", "batch_size", whole, 1),
+        gradient_accumulation_steps=reader.take(steps, steps, whole, 1),
+        seq_len=_length(reader),
+        padded=reader.take("padded", "dataset.packed", lambda v: not switch(v), not packed),
+        dtype=reader.take("dtype", "dtype", one_of(_DTYPES), "fp32"),
+        quantization=quantization,
+        optimizer=_optimizer(reader),
+        gradient_checkpointing=_checkpointing(reader),
+        max_grad_norm=reader.take("max_grad_norm", "clip_grad_norm", _norm, 0.0),
+        kbit_preparation=preparation,
+        loss=reader.take("loss", "loss._component_", one_of(LOSSES), "torch"),
+        loop="trainer",
+        transformers="5",
     )
 
 
@@ -180,7 +183,7 @@ def _optimizer(reader: Reader) -> Optimizer:
     part = {key: reader.peek(f"optimizer.{key}") for key in ("_component_", "fused", "foreach")}
     key = "optimizer._component_"
     found = reader.understood(key, part["_component_"], lambda _: optimizer_of(part))
-    told = ", ".join(f"{name}: {value}" for name, value in part.items() if value is not None)
+    told = ", ".join(f"{name}: {shown(value)}" for name, value in part.items() if value is not None)
     reader.note("optimizer", found, key, told)
     return found
 
@@ -213,7 +216,7 @@ def _sharding(reader: Reader) -> tuple[int | None, Sharding]:
 
 
 def _job(reader: Reader) -> Job:
-    component = str(reader.peek("dataset._component_", "")).rpartition(".")[2]
+    component = shown(reader.peek("dataset._component_", "")).rpartition(".")[2]
     task = TASKS.get(component, "instruction")
     reader.note("task", task, "dataset", f"dataset: {component}" if component else "dataset")
     epochs = reader.take("epochs", "epochs", whole, 1)

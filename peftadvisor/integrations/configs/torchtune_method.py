@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from peftadvisor.errors import UsageError
-from peftadvisor.integrations.configs.reader import Reader, amount, figure, names, switch, whole
+from peftadvisor.integrations.configs.reader import (
+    Reader,
+    amount,
+    figure,
+    names,
+    shown,
+    switch,
+    whole,
+)
 from peftadvisor.integrations.configs.torchtune_models import FUSED, built, model_of
 from peftadvisor.integrations.exports.lora import ALL_LINEAR
 from peftadvisor.integrations.exports.torchtune import ATTENTION
@@ -31,14 +39,16 @@ def read_method(reader: Reader) -> tuple[str, MethodSpec, Quantization, tuple[st
     found = built(str(reader.peek(_COMPONENT)))
     if found is None:
         raise UsageError(
-            f"{reader.file}: '{_COMPONENT}' is {reader.peek(_COMPONENT)}, which has no model "
-            "here; known are torchtune's builders of text models, full, lora_ and qlora_"
+            f"{reader.file}: '{_COMPONENT}' is {shown(reader.peek(_COMPONENT))}, which has no "
+            "model here; known are torchtune's builders of text models, full, lora_ and qlora_"
         )
     module, plain, adapted = found
     folder = str(reader.peek("checkpointer.checkpoint_dir", ""))
     model, named = model_of(plain, folder)
-    source = f"{_COMPONENT}: {reader.peek(_COMPONENT)}"
-    told = f"{source}, checkpoint_dir: {folder}" if named else f"{source}, whose shapes it has"
+    source = reader.told(_COMPONENT)
+    told = (
+        f"{source}, checkpoint_dir: {shown(folder)}" if named else f"{source}, whose shapes it has"
+    )
     reader.note("model", model, _COMPONENT, told)
     if not adapted:
         reader.note("method", "full", _COMPONENT, source)
@@ -51,7 +61,7 @@ def read_method(reader: Reader) -> tuple[str, MethodSpec, Quantization, tuple[st
 
 def _quantization(reader: Reader, default: bool) -> Quantization:
     kinds: dict[bool, Quantization] = {True: "nf4-dq", False: "none"}
-    why = f"{_COMPONENT}: {reader.peek(_COMPONENT)}" if default else None
+    why = reader.told(_COMPONENT) if default else None
     key = "model.quantize_base"
     return reader.take("quantization", key, lambda v: kinds[switch(v)], kinds[default], why)
 
@@ -67,7 +77,7 @@ def _lora(
     plain = ("qlora" if quantization != "none" else "lora-all") if everywhere else "lora"
     name = "dora" if dora else plain
     key = "model.use_dora" if dora else _COMPONENT
-    reader.note("method", name, key, f"{key}: {reader.peek(key)}")
+    reader.note("method", name, key, reader.told(key))
     settings = {
         "rank": reader.take("rank", "model.lora_rank", whole, 8),
         "alpha": reader.take("alpha", "model.lora_alpha", figure, 16.0),
