@@ -41,8 +41,8 @@ _WORDS: Mapping[str, str] = {
 class Terms:
     """What a config is checked against.
 
-    ``gpus`` overrides what the config says; ``budget`` has the accepted risk. ``job`` tells what it does not: examples or epochs;
-    where both speak, the config's word holds.
+    ``gpus`` overrides what the config says; ``budget`` has the accepted risk. ``job`` tells what
+    the config does not, such as how many examples there are: where both speak, it holds.
     """
 
     gpu: GpuSpec

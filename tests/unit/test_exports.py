@@ -94,7 +94,8 @@ def test_header() -> None:
         f"#   check    {command}{options}{rest} --loop trainer",
         "# Differs from the estimate:",
         "#   - a mask keeps packed documents apart; the estimate has none",
-        f"#   as it will run: {command}{options}{rest} --loop trainer --padded",
+        "#   - axolotl trains bf16 weights under autocast",
+        f"#   as it will run: {command}{options}{rest} --loop trainer --padded --amp",
         "# Hyperparameters, and who says so:",
         "#   learning_rate 0.0002: a rule (a source)",
         "#   schedule cosine: a rule (a source)",
@@ -289,9 +290,9 @@ def as_run(fmt: str, run: RunSpec) -> dict[str, str]:
     [
         ("peft", {"loop": "trainer"}, []),
         ("peft", {}, ["loop trainer"]),
-        ("axolotl", {"padded": True, "loop": "trainer"}, []),
-        ("axolotl", {"attention": "flash_attention_2", "loop": "trainer"}, []),
-        ("axolotl", {"loop": "trainer"}, ["padded"]),
+        ("axolotl", {"padded": True, "loop": "trainer"}, ["amp"]),
+        ("axolotl", {"attention": "flash_attention_2", "loop": "trainer", "amp": True}, []),
+        ("axolotl", {"loop": "trainer"}, ["amp", "padded"]),
         ("llamafactory", {"loop": "trainer", "amp": True}, []),
         ("llamafactory", {"loop": "trainer"}, ["amp"]),
         ("trl", {"loop": "trainer"}, ["loss fused-linear"]),
@@ -305,7 +306,7 @@ def as_run(fmt: str, run: RunSpec) -> dict[str, str]:
         (
             "axolotl",
             {"quantization": "int8", "padded": True, "transformers": "4"},
-            ["kbit-preparation none", "loop trainer"],
+            ["amp", "kbit-preparation none", "loop trainer"],
         ),
     ],
 )

@@ -6,15 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from peftadvisor.integrations.configs.value import Change, ConfigFile, Edit, Path, ReadConfig
-from peftadvisor.integrations.exports.torchtune import OPTIMIZERS
+from peftadvisor.integrations.exports.torchtune import LOSSES, OPTIMIZERS
 
 Values = Mapping[str, Any]
 Told = dict[Path, Any] | None
 _CHECKPOINTING = {"none": False, "non-reentrant": True}
-_LOSSES = {
-    "torch": "torch.nn.CrossEntropyLoss",
-    "fused": "torchtune.modules.loss.CEWithChunkedOutputLoss",
-}
 _SWITCHES = ("fused", "foreach")
 
 
@@ -64,7 +60,7 @@ def _quantization(_: Values, config: ReadConfig, value: Any) -> Told:
 
 
 def _loss(_: Values, __: ReadConfig, value: Any) -> Told:
-    return {("loss",): {"_component_": _LOSSES[value]}} if value in _LOSSES else None
+    return {("loss",): {"_component_": LOSSES[value]}} if value in LOSSES else None
 
 
 _LEVERS: Mapping[str, Callable[[Values, ReadConfig, Any], Told]] = {

@@ -194,6 +194,8 @@ def _differences(export: Export) -> list[Difference]:
         and t.attention != "flash_attention_2"
     ):
         found.append(Difference("norms, embeddings and head are kept in fp32"))
+    if t.dtype == "bf16" and not t.amp:
+        found.append(changed("axolotl trains bf16 weights under autocast", amp=True))
     if t.transformers != "5":
         found.append(changed("this axolotl runs transformers 5", transformers="5"))
     return found

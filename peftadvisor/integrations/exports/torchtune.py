@@ -49,10 +49,11 @@ OPTIMIZERS: Mapping[str, dict[str, Any]] = {
     "paged-adamw-8bit": {"_component_": "bitsandbytes.optim.PagedAdamW8bit"},
     "sgd": {"_component_": "torch.optim.SGD"},
 }
-_LOSSES = {
+LOSSES = {
     "torch": "torch.nn.CrossEntropyLoss",
-    "fused-linear": "torchtune.modules.loss.CEWithChunkedOutputLoss",
+    "fused": "torchtune.modules.loss.CEWithChunkedOutputLoss",
 }
+"""Losses by name. Chunks of the logits keep their log-softmax, as one fused loss does."""
 _FILE_BYTES = 5_000_000_000
 """The most that Hub checkpoints keep in one file, by default."""
 
@@ -214,7 +215,7 @@ def _learning(export: Export) -> dict[str, Any]:
             "_component_": "torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup",
             "num_warmup_steps": _warmup_steps(export),
         },
-        "loss": {"_component_": _LOSSES[export.training.loss]},
+        "loss": {"_component_": LOSSES[export.training.loss]},
     }
 
 
@@ -242,7 +243,7 @@ def _differences(export: Export) -> list[Difference]:
     if t.loss == "torch":
         found.append(Difference("the head's output is widened to fp32 before the loss"))
     else:
-        found.append(Difference("the loss is made in chunks of the logits, not of head and loss"))
+        found.append(Difference("the loss is made in chunks of the logits, which hold as much"))
     if t.quantization != "none" and t.kbit_preparation != "none":
         text = "norms, embeddings and head of a quantized base stay in 16 bits"
         found.append(changed(text, kbit_preparation="none"))
@@ -274,7 +275,7 @@ FORMAT = Format(
         "optimizer": tuple(OPTIMIZERS),
         "attention": ("sdpa",),
         "gradient checkpointing": ("none", "non-reentrant"),
-        "loss": tuple(_LOSSES),
+        "loss": tuple(LOSSES),
         "sharding": ("none", "fsdp"),
     },
 )
