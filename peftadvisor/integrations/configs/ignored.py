@@ -87,9 +87,8 @@ def _options(reader: Reader) -> tuple[str, ...]:
     """Options of checkpointing beyond the two that are predicted."""
     for key in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
         found = reader.peek(key)
-        other = [
-            name for name in found or () if name not in ("use_reentrant", "preserve_rng_state")
-        ]
-        if isinstance(found, Mapping) and any(found[name] for name in other):
+        given = found if isinstance(found, Mapping) else {}
+        other = [name for name in given if name not in ("use_reentrant", "preserve_rng_state")]
+        if any(given[name] for name in other):
             return (f"{', '.join(other)} of {key} is left out of the prediction",)
     return ()

@@ -20,6 +20,7 @@ from peftadvisor.specs import (
     Attention,
     Checkpointing,
     KbitPreparation,
+    Loss,
     MethodSpec,
     Optimizer,
     Quantization,
@@ -55,6 +56,7 @@ def read(file: ConfigFile) -> ReadConfig:
     shown_path = one_line(file.path)
     reader = Reader(file.values, shown_path, f"llamafactory {VERSION}")
     _refuse(reader)
+    _require_training(reader)
     task: Task = reader.take("task", "stage", _stage, "instruction")
     model = arguments.model(reader)
     quantization = _quantization(reader, model)
@@ -72,7 +74,7 @@ def read(file: ConfigFile) -> ReadConfig:
         gradient_checkpointing=_checkpointing(reader),
         attention=_attention(reader, model),
         max_grad_norm=arguments.clipping(reader),
-        loss=arguments.liger(reader, "enable_liger_kernel", has_liger(model)),
+        loss=_loss(reader, model),
         loop="trainer",
     )
     return ReadConfig(
@@ -83,7 +85,7 @@ def read(file: ConfigFile) -> ReadConfig:
         training=training,
         learning_rate=arguments.learning_rate(reader),
         job=arguments.job(reader, task),
-        gpus=None,
+        gpus=reader.take("gpus", "ray_num_workers", whole, None, "not said"),
         sharding=sharding,
         notes=(*method_notes, *sharding_notes, *_notes(reader, method, sharding)),
         traced=tuple(reader.traced),
@@ -96,6 +98,18 @@ def _refuse(reader: Reader) -> None:
         found = reader.peek(key)
         if found is not None and str(found).lower() not in ("false", "0", "no", "none"):
             raise UsageError(f"{reader.file}: '{key}' is {shown(found)}; {reason}")
+
+
+def _require_training(reader: Reader) -> None:
+    """Refuse configs for prediction, merging and chat, which hold no data to train on.
+
+    Raises:
+        UsageError: there are neither data nor the word to train.
+    """
+    if not reader.peek("do_train") and not reader.has("dataset"):
+        raise UsageError(
+            f"{reader.file} trains nothing, as it has neither 'do_train: true' nor a 'dataset'"
+        )
 
 
 def _stage(value: Any) -> Task:
@@ -188,6 +202,8 @@ def _checkpointing(reader: Reader) -> Checkpointing:
     value: Checkpointing = "reentrant"
     if not reader.understood("use_reentrant_gc", reentrant, switch):
         value = "non-reentrant"
+    if disabled and arguments.checkpointing(reader, on=False) != "none":
+        return arguments.checkpointing(reader, on=False)  # what the Trainer switches on itself
     if disabled:
         value = "none"
     keys = ("disable_gradient_checkpointing", "use_reentrant_gc")
@@ -209,8 +225,16 @@ def _attention(reader: Reader, model: str) -> Attention:
     return found
 
 
+def _loss(reader: Reader, model: str) -> Loss:
+    """Liger's, by its own switch or by that of TrainingArguments."""
+    key = "use_liger_kernel" if reader.peek("use_liger_kernel") else "enable_liger_kernel"
+    return arguments.liger(reader, key, has_liger(model), "liger_kernel_config")
+
+
 def _notes(reader: Reader, method: MethodSpec, sharding: Sharding) -> tuple[str, ...]:
     found = list(ignored.notes(reader, LEFT_OUT))
+    if not reader.peek("do_train"):
+        found.append("do_train is not true, without which nothing is trained")
     if sharding.startswith("zero") and method.name in WHOLE and not reader.peek("pure_bf16"):
         found.append("DeepSpeed holds 16-bit weights and fp32 copies, predicted as fp32 weights")
     if method.name in LOW_RANK and not reader.has("optim"):

@@ -21,7 +21,7 @@ def has_liger(model: str) -> bool:
 
 def _to_checkpointing(value: Any) -> dict[str, Any]:
     if value == "none":
-        return {"disable_gradient_checkpointing": True}
+        return {"disable_gradient_checkpointing": True, "gradient_checkpointing": None}
     return {
         "disable_gradient_checkpointing": False,
         "use_reentrant_gc": value == "reentrant",
@@ -49,7 +49,7 @@ def _to_optimizer(value: Any, config: ReadConfig) -> dict[str, Any] | None:
 
 
 _LOSSES: Mapping[str, dict[str, Any]] = {
-    "torch": {"enable_liger_kernel": False},
+    "torch": {"enable_liger_kernel": False, "use_liger_kernel": None},
     "fused-linear": {"enable_liger_kernel": True},
 }
 

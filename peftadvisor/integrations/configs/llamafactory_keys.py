@@ -94,8 +94,15 @@ _REST = (
     "sglang_lora_backend kt_weight_path kt_expert_checkpoint_path kt_use_lora_experts "
     "kt_lora_expert_num kt_lora_expert_intermediate_size "
 )
-ASIDE = frozenset(f"{_DATA}{_MODEL}{_TUNING}{_REST}".split())
-"""Keys of its own without effect on training: data, generation, export, other stages."""
+_IDLE = (
+    "lora_rank lora_alpha lora_dropout lora_target use_dora use_rslora pissa_init pissa_iter "
+    "loraplus_lr_ratio oft_rank oft_block_size oft_target galore_target galore_rank "
+    "galore_update_interval galore_scale galore_proj_type galore_layerwise apollo_target "
+    "apollo_rank apollo_update_interval apollo_scale apollo_proj apollo_proj_type "
+    "apollo_scale_type apollo_layerwise apollo_scale_front badam_mode badam_switch_interval "
+)
+ASIDE = frozenset(f"{_DATA}{_MODEL}{_TUNING}{_REST}{_IDLE}".split())
+"""Keys of its own without effect: data, generation, export, other stages and other methods."""
 
 LIGER = frozenset(
     {"gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "glm4v", "granite", "llama"}

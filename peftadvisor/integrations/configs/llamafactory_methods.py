@@ -49,7 +49,7 @@ def method_in(reader: Reader, model: str, quantization: Quantization) -> Found:
             f"{reader.file}: 'quantization_bit' goes with finetuning_type lora or oft, not {kind}"
         )
     if kind == "full" and on:
-        return _BY_OPTIMIZER[on[0]](reader), ()
+        return _BY_OPTIMIZER[on[0]](reader)
     if kind == "full":
         return method_of("full", {}), ()
     found, notes = _ADAPTERS[kind](reader, model, quantization)
@@ -120,11 +120,11 @@ _ADAPTERS: Mapping[str, Callable[[Reader, str, Quantization], Found]] = {
 }
 
 
-def _low_rank(name: str, scale: float, more: Mapping[str, Any]) -> Callable[[Reader], MethodSpec]:
+def _low_rank(name: str, scale: float, more: Mapping[str, Any]) -> Callable[[Reader], Found]:
     """GaLore or APOLLO over all linear layers; ``more`` are what else it must be told to be."""
 
-    def method(reader: Reader) -> MethodSpec:
-        held = {"layerwise": False, "target": "all", "proj_type": "std", **more}
+    def method(reader: Reader) -> Found:
+        held = {"layerwise": False, "proj_type": "std", **more}
         for key, value in held.items():
             found = reader.peek(f"{name}_{key}", value)
             if str(found).lower() != str(value).lower():
@@ -137,21 +137,23 @@ def _low_rank(name: str, scale: float, more: Mapping[str, Any]) -> Callable[[Rea
             "gap": reader.take("gap", f"{name}_update_interval", whole, 200),
             "scale": reader.take("scale", f"{name}_scale", amount, scale),
         }
-        return method_of(name, settings)
+        target = reader.peek(f"{name}_target", "all")
+        if target == "all":
+            return method_of(name, settings), ()
+        return method_of(name, settings), (f"{name}_target is taken to be all linear layers",)
 
     return method
 
 
-def _badam(reader: Reader) -> MethodSpec:
+def _badam(reader: Reader) -> Found:
     mode = str(reader.peek("badam_mode", "layer")).lower()
     if mode != "layer":
         raise UsageError(f"{reader.file}: 'badam_mode' is {shown(mode)}; only layer is predicted")
-    return method_of(
-        "badam", {"interval": reader.take("interval", "badam_switch_interval", whole, 50)}
-    )
+    interval = reader.take("interval", "badam_switch_interval", whole, 50)
+    return method_of("badam", {"interval": interval}), ()
 
 
-_BY_OPTIMIZER: Mapping[str, Callable[[Reader], MethodSpec]] = {
+_BY_OPTIMIZER: Mapping[str, Callable[[Reader], Found]] = {
     "use_galore": _low_rank("galore", 2.0, {}),
     "use_apollo": _low_rank(
         "apollo", 32.0, {"proj": "random", "scale_type": "channel", "scale_front": False}

@@ -15,7 +15,7 @@ from peftadvisor.integrations.configs.reader import Reader, amount, names, shown
 from peftadvisor.integrations.configs.value import ConfigFile
 from peftadvisor.specs import MethodSpec, Quantization
 
-PEFT = "peft 0.21.0"
+PEFT = "peft 0.21"
 NAME = "adapter_config.json"
 _REFUSED: Mapping[str, str] = {
     "rank_pattern": "ranks that differ by layer are not predicted",
@@ -56,7 +56,13 @@ WITHOUT_EFFECT = frozenset(
     | {"num_attention_heads", "num_layers", "tokenizer_name_or_path", "tokenizer_kwargs"}
     | {"prompt_tuning_init", "prompt_tuning_init_text", "prompt_tuning_init_task"}
     | {"prompt_tuning_init_state_dict_path", "encoder_hidden_size", "encoder_num_layers"}
-    | {"encoder_dropout", "num_transformer_submodules", "cpt_mask", "opt_weighted_loss_type"}
+    | {
+        "encoder_dropout",
+        "num_transformer_submodules",
+        "num_virtual_tokens",
+        "cpt_mask",
+        "opt_weighted_loss_type",
+    }
     | {"opt_loss_decay_factor", "asa_target_subspaces", "init_warmup", "final_warmup"}
     | {"mask_interval", "asa_importance_beta", "asa_uncertainty_beta", "asa_schedule_exponent"}
     | {"svd_threshold", "sample_at_inference", "hidden_size", "adapters", "enable_softmax"}
@@ -91,8 +97,9 @@ def method_in(
     _refuse(reader, kind)
     settings = _settings(reader, kind, model)
     notes = _notes(reader, kind)
-    make = _SPECIAL.get(kind.method, lambda *_: (method_of(kind.method, settings), ()))
-    spec, more = make(reader, settings, quantization)
+    special = _SPECIAL.get(kind.method)
+    found = special(reader, settings, quantization) if special else None
+    spec, more = found or (method_of(kind.method, settings), ())
     reader.note("method", spec.name, "peft_type", f"peft_type: {shown(reader.peek('peft_type'))}")
     return spec, (*notes, *more)
 
@@ -121,8 +128,8 @@ def _refuse(reader: Reader, kind: Kind) -> None:
     for field, reason in _REFUSED.items():
         if reader.peek(field):
             raise UsageError(f"{reader.file}: '{field}' is {shown(reader.peek(field))}; {reason}")
-    saved = reader.peek("modules_to_save") or ()
-    whole = [name for name in saved if name not in _HEADS]
+    saved = reader.peek("modules_to_save") or ["classifier"]
+    whole = [n for n in reader.understood("modules_to_save", saved, names) if n not in _HEADS]
     if whole:
         raise UsageError(
             f"{reader.file}: 'modules_to_save' names {shown(', '.join(map(str, whole)))}; modules "
@@ -214,6 +221,13 @@ def _experts(
     return spec, ("the experts' rank and layers are taken to be rank 8 on query and value",)
 
 
+def _context(
+    _reader: Reader, settings: dict[str, Any], _: Quantization
+) -> tuple[MethodSpec, tuple[str, ...]]:
+    """CPT: its context is as long as its tokens are many."""
+    return method_of("cpt", {**settings, "virtual_tokens": len(settings["token_ids"])}), ()
+
+
 def _ia3(
     reader: Reader, settings: dict[str, Any], _: Quantization
 ) -> tuple[MethodSpec, tuple[str, ...]]:
@@ -225,4 +239,4 @@ def _ia3(
 
 
 _Special = Callable[[Reader, dict[str, Any], Quantization], tuple[MethodSpec, tuple[str, ...]]]
-_SPECIAL: Mapping[str, _Special] = {"lora": _lora, "x-lora": _experts, "ia3": _ia3}
+_SPECIAL: Mapping[str, _Special] = {"lora": _lora, "x-lora": _experts, "ia3": _ia3, "cpt": _context}

@@ -42,6 +42,11 @@ def read(file: ConfigFile) -> ReadConfig:
     for key in ("model", "method"):
         if not reader.has(f"{at}{key}"):
             raise UsageError(f"{reader.file} has no '{at}{key}'; write it as estimate does")
+    run = file.values["run"] if at else file.values
+    for key in ("method_config", "training"):
+        found = {} if run.get(key) is None else run[key]
+        if not isinstance(found, Mapping):
+            raise UsageError(f"{reader.file}: '{at}{key}' is {shown(found)}; write a mapping")
     model = reader.take("model", f"{at}model", text, "")
     method = _method(reader, at)
     training = _training(reader, at)
@@ -75,8 +80,6 @@ def _prefix(file: ConfigFile) -> str:
 def _method(reader: Reader, at: str) -> MethodSpec:
     name = reader.take("method", f"{at}method", text, "")
     config = reader.peek(f"{at}method_config", {})
-    if not isinstance(config, Mapping):
-        raise UsageError(f"{reader.file}: '{at}method_config' is {shown(config)}; write a mapping")
     try:
         settings = {str(key): _tuples(value) for key, value in config.items()}
         spec = MethodSpec(name=find_method(name).name).with_settings(**settings)
