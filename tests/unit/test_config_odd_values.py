@@ -36,6 +36,8 @@ BASES: dict[str, tuple[Tool, dict[str, Any]]] = {
 def keys(tool: str) -> Iterator[str]:
     """Every key that stands in some file of the tool, and those that its reader asks for."""
     for path in sorted((CONFIGS / tool).rglob("*.*")):
+        if path.parent.name == "saved":
+            continue
         for traced in read(path.relative_to(CONFIGS)).traced:
             yield (traced.key or "").split(".")[0]
     yield from EXTRA.get(tool, ())

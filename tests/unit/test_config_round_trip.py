@@ -122,6 +122,7 @@ FILES = [
     path.relative_to(CONFIGS)
     for path in sorted(CONFIGS.rglob("*.*"))
     if path.relative_to(CONFIGS).parts[0] in ("llamafactory", "trl", "trainer", "runspec")
+    and path.relative_to(CONFIGS).as_posix() != "trl/saved/adapter_config.json"
 ]
 UNSAYABLE = {
     "llamafactory": {("optimizer", "adamw-loop"), ("loss", "fused"), ("quantization", "gptq")},

@@ -97,6 +97,14 @@ FILES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], Job, float]] = 
         Job(task="instruction", epochs=3.0),
         2e-5,
     ),
+    "saved/training_args.json": (  # an SFTConfig as it is saved, and the adapter beside it
+        "Qwen/Qwen2.5-7B",
+        "lora",
+        {"rank": 16, "alpha": 32, "target_modules": ("o_proj", "q_proj")},
+        usual(micro_batch_size=2, gradient_accumulation_steps=8),
+        Job(task="instruction", epochs=3.0),
+        2e-4,
+    ),
 }
 
 
@@ -113,7 +121,15 @@ def test_a_file_comes_to_its_run(name: str) -> None:
 
 
 def test_every_file_has_its_case() -> None:
-    assert {path.name for path in (CONFIGS / "trl").iterdir()} == set(FILES)
+    found = {str(path.relative_to(CONFIGS / "trl")) for path in (CONFIGS / "trl").rglob("*.*")}
+    assert found - {"saved/adapter_config.json"} == set(FILES)
+
+
+def test_an_adapter_beside_trls_arguments_leads_to_them() -> None:
+    with pytest.raises(
+        UsageError, match=r"the arguments beside it are TRL's; pass .*training_args"
+    ):
+        read("trl/saved/adapter_config.json")
 
 
 @pytest.mark.parametrize(

@@ -64,25 +64,12 @@ def read(file: ConfigFile) -> ReadConfig:
     named = next((key for key in ("finetuning_type", "lora_target") if reader.has(key)), None)
     reader.note("method", method.name, named, "finetuning_type and what goes with it")
     sharding, sharding_notes = arguments.division(reader, Path(file.path).parent)
-    training = TrainingSpec(
-        **arguments.batch(reader),
-        **_lengths(reader, task),
-        **_precision(reader, model, method, sharding == "zero-3"),
-        quantization=quantization,
-        kbit_preparation=_preparation(reader, quantization),
-        optimizer=_optimizer(reader, method),
-        gradient_checkpointing=_checkpointing(reader),
-        attention=_attention(reader, model),
-        max_grad_norm=arguments.clipping(reader),
-        loss=_loss(reader, model),
-        loop="trainer",
-    )
     return ReadConfig(
         tool="llamafactory",
         version=VERSION,
         model=model,
         method=method,
-        training=training,
+        training=_training(reader, (model, task), method, quantization, sharding),
         learning_rate=arguments.learning_rate(reader),
         job=arguments.job(reader, task),
         gpus=reader.take("gpus", "ray_num_workers", whole, None, "not said"),
@@ -90,6 +77,26 @@ def read(file: ConfigFile) -> ReadConfig:
         notes=(*method_notes, *sharding_notes, *_notes(reader, method, sharding)),
         traced=tuple(reader.traced),
         unknown=reader.unknown({*ignored.ARGUMENTS, *ASIDE}),
+    )
+
+
+def _training(
+    reader: Reader, of: tuple[str, Task], method: MethodSpec, kept: Quantization, by: Sharding
+) -> TrainingSpec:
+    """How it trains, ``of`` being the model and the task."""
+    model, task = of
+    return TrainingSpec(
+        **arguments.batch(reader),
+        **_lengths(reader, task),
+        **_precision(reader, model, method, by == "zero-3"),
+        quantization=kept,
+        kbit_preparation=_preparation(reader, kept),
+        optimizer=_optimizer(reader, method),
+        gradient_checkpointing=_checkpointing(reader),
+        attention=_attention(reader, model),
+        max_grad_norm=arguments.clipping(reader),
+        loss=_loss(reader, model),
+        loop="trainer",
     )
 
 

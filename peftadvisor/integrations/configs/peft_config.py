@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from peftadvisor.integrations.configs.files import read_config_file
 from peftadvisor.integrations.configs.method import lora_of, method_of
 from peftadvisor.integrations.configs.peft_kinds import KINDS, Kind, integer
 from peftadvisor.integrations.configs.reader import Reader, amount, names, shown, switch
-from peftadvisor.integrations.configs.value import ConfigFile
+from peftadvisor.integrations.configs.value import ConfigFile, Traced
 from peftadvisor.specs import MethodSpec, Quantization
 
 PEFT = "peft 0.21"
@@ -83,6 +84,13 @@ def adapter_beside(folder: Path) -> ConfigFile | None:
     path = folder / NAME
     found = read_config_file(path) if path.is_file() else None
     return found if found is not None and "peft_type" in found.values else None
+
+
+def beside(reader: Reader) -> Iterator[Traced]:
+    """The traces of a file that lies beside the one that was passed: it is named in the source."""
+    for traced in reader.traced:
+        said = "" if traced.key is None else f"{Path(reader.file).name}, "
+        yield replace(traced, key=None, source=f"{said}{traced.source}")
 
 
 def method_in(

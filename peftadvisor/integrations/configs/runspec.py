@@ -42,11 +42,7 @@ def read(file: ConfigFile) -> ReadConfig:
     for key in ("model", "method"):
         if not reader.has(f"{at}{key}"):
             raise UsageError(f"{reader.file} has no '{at}{key}'; write it as estimate does")
-    run = file.values["run"] if at else file.values
-    for key in ("method_config", "training"):
-        found = {} if run.get(key) is None else run[key]
-        if not isinstance(found, Mapping):
-            raise UsageError(f"{reader.file}: '{at}{key}' is {shown(found)}; write a mapping")
+    _require_mappings(reader, file.values["run"] if at else file.values, at)
     model = reader.take("model", f"{at}model", text, "")
     method = _method(reader, at)
     training = _training(reader, at)
@@ -71,6 +67,13 @@ def read(file: ConfigFile) -> ReadConfig:
         traced=tuple(reader.traced),
         unknown=inner,
     )
+
+
+def _require_mappings(reader: Reader, run: Mapping[str, Any], at: str) -> None:
+    for key in ("method_config", "training"):
+        found = {} if run.get(key) is None else run[key]
+        if not isinstance(found, Mapping):
+            raise UsageError(f"{reader.file}: '{at}{key}' is {shown(found)}; write a mapping")
 
 
 def _prefix(file: ConfigFile) -> str:

@@ -6,14 +6,13 @@ script loads the model: what is assumed in their stead is traced and noted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from peftadvisor.data.names import one_line
 from peftadvisor.errors import UsageError
-from peftadvisor.integrations.configs import arguments, ignored
+from peftadvisor.integrations.configs import arguments, ignored, trl
 from peftadvisor.integrations.configs.checkpoints import is_gptq, weights_dtype
 from peftadvisor.integrations.configs.files import read_config_file
 from peftadvisor.integrations.configs.method import method_of
@@ -22,6 +21,7 @@ from peftadvisor.integrations.configs.peft_config import (
     NAME,
     PEFT,
     adapter_beside,
+    beside,
     method_in,
     quantized_by,
     unknown,
@@ -60,7 +60,28 @@ def read(file: ConfigFile) -> ReadConfig:
     quantization = _quantization(reader, peft, model)
     method, optimizer, method_notes = _method(reader, peft, model, quantization)
     sharding, sharding_notes = arguments.division(reader, Path(given.path).parent)
-    training = TrainingSpec(
+    length = () if any(map(reader.has, _LENGTHS)) else (_NO_LENGTH,)
+    notes = (*method_notes, *sharding_notes, *length, *ignored.notes(reader, {}))
+    return ReadConfig(
+        tool="trainer",
+        version=VERSION,
+        model=model,
+        method=method,
+        training=_training(reader, model, quantization, optimizer),
+        learning_rate=arguments.learning_rate(reader),
+        job=arguments.job(reader, _task(peft)),
+        gpus=None,
+        sharding=sharding,
+        notes=notes,
+        traced=_traced(reader, peft, given is file),
+        unknown=_unknown(reader, peft),
+    )
+
+
+def _training(
+    reader: Reader, model: str, quantization: Quantization, optimizer: Optimizer
+) -> TrainingSpec:
+    return TrainingSpec(
         **arguments.batch(reader),
         **_lengths(reader),
         **_precision(reader, model),
@@ -71,22 +92,6 @@ def read(file: ConfigFile) -> ReadConfig:
         max_grad_norm=arguments.clipping(reader),
         loss=arguments.liger(reader, "use_liger_kernel", has_liger(model), "liger_kernel_config"),
         loop="trainer",
-    )
-    length = () if any(map(reader.has, _LENGTHS)) else (_NO_LENGTH,)
-    notes = (*method_notes, *sharding_notes, *length, *ignored.notes(reader, {}))
-    return ReadConfig(
-        tool="trainer",
-        version=VERSION,
-        model=model,
-        method=method,
-        training=training,
-        learning_rate=arguments.learning_rate(reader),
-        job=arguments.job(reader, _task(peft)),
-        gpus=None,
-        sharding=sharding,
-        notes=notes,
-        traced=(*_traced(reader, given is file), *(_traced(peft, adapter is file) if peft else ())),
-        unknown=_unknown(reader, peft),
     )
 
 
@@ -100,6 +105,11 @@ def _pair(file: ConfigFile) -> tuple[ConfigFile, ConfigFile | None]:
         raise UsageError(
             f"{one_line(file.path)} is an adapter's config, and no training arguments lie beside "
             f"it; save them there as {_BESIDE[0]} (TrainingArguments.to_json_string())"
+        )
+    if trl.marks(found.values):
+        raise UsageError(
+            f"{one_line(file.path)} is an adapter's config, and the arguments beside it are TRL's; "
+            f"pass {one_line(found.path)}"
         )
     return found, file
 
@@ -175,12 +185,13 @@ def _task(peft: Reader | None) -> Task | None:
     return _TASKS.get(said)
 
 
-def _traced(reader: Reader, passed: bool) -> Iterator[Traced]:
-    """Traces; keys are those of the file that was passed, the other one is named in the source."""
-    for traced in reader.traced:
-        beside = None if passed or traced.key is None else Path(reader.file).name
-        source = traced.source if beside is None else f"{beside}, {traced.source}"
-        yield replace(traced, key=traced.key if passed else None, source=source)
+def _traced(reader: Reader, peft: Reader | None, arguments_passed: bool) -> tuple[Traced, ...]:
+    """Traces of both files; keys are those of the file that was passed."""
+    if peft is None:
+        return tuple(reader.traced)
+    if arguments_passed:
+        return (*reader.traced, *beside(peft))
+    return (*beside(reader), *peft.traced)
 
 
 def _unknown(reader: Reader, peft: Reader | None) -> tuple[str, ...]:

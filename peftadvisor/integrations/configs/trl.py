@@ -13,7 +13,13 @@ from peftadvisor.integrations.configs.accelerate import Launch, launch_of
 from peftadvisor.integrations.configs.changes import edits_by
 from peftadvisor.integrations.configs.checkpoints import DTYPES, weights_dtype
 from peftadvisor.integrations.configs.method import lora_of, method_of
-from peftadvisor.integrations.configs.peft_config import target_modules
+from peftadvisor.integrations.configs.peft_config import (
+    PEFT,
+    adapter_beside,
+    beside,
+    method_in,
+    target_modules,
+)
 from peftadvisor.integrations.configs.peft_kinds import number
 from peftadvisor.integrations.configs.reader import Reader, amount, one_of, shown, switch, whole
 from peftadvisor.integrations.configs.trl_edits import EDITS
@@ -59,37 +65,42 @@ def read(file: ConfigFile) -> ReadConfig:
     _refuse(reader)
     reader.note("task", "instruction", None, "what trl sft is for")
     folder = Path(file.path).parent
-    model = arguments.model(reader)
+    peft = _adapter(reader, folder)
+    model = _model(reader, peft)
     quantization = _quantization(reader)
-    method, method_notes = _method(reader, model, quantization)
-    reader.note("method", method.name, "use_peft", "use_peft and what goes with it")
+    method, method_notes = _method(reader, peft, model, quantization)
     launch, sharding_notes = _launch(reader, folder)
-    training = TrainingSpec(
+    return ReadConfig(
+        tool="trl",
+        version=VERSION,
+        model=model,
+        method=method,
+        training=_training(reader, model, method, quantization, launch),
+        learning_rate=arguments.learning_rate(reader, 2e-5),
+        job=arguments.job(reader, "instruction"),
+        gpus=launch.gpus,
+        sharding=launch.sharding,
+        notes=(*method_notes, *sharding_notes, *_notes(reader, quantization)),
+        traced=(*reader.traced, *(beside(peft) if peft else ())),
+        unknown=reader.unknown({*ignored.ARGUMENTS, *ASIDE}),
+    )
+
+
+def _training(
+    reader: Reader, model: str, method: MethodSpec, kept: Quantization, launch: Launch
+) -> TrainingSpec:
+    return TrainingSpec(
         **arguments.batch(reader),
         **_lengths(reader),
         **_precision(reader, model, launch.precision),
-        quantization=quantization,
-        kbit_preparation=_preparation(reader, quantization),
+        quantization=kept,
+        kbit_preparation=_preparation(reader, kept),
         optimizer=arguments.optimizer(reader),
         gradient_checkpointing=_checkpointing(reader, method, launch.sharding),
         attention=reader.take("attention", "attn_implementation", one_of(ATTENTION), "sdpa"),
         max_grad_norm=arguments.clipping(reader),
         loss=_loss(reader),
         loop="trainer",
-    )
-    return ReadConfig(
-        tool="trl",
-        version=VERSION,
-        model=model,
-        method=method,
-        training=training,
-        learning_rate=arguments.learning_rate(reader, 2e-5),
-        job=arguments.job(reader, "instruction"),
-        gpus=launch.gpus,
-        sharding=launch.sharding,
-        notes=(*method_notes, *sharding_notes, *_notes(reader, quantization)),
-        traced=tuple(reader.traced),
-        unknown=reader.unknown({*ignored.ARGUMENTS, *ASIDE}),
     )
 
 
@@ -136,7 +147,29 @@ def _preparation(reader: Reader, quantization: Quantization) -> KbitPreparation:
     return "none"
 
 
+def _adapter(reader: Reader, folder: Path) -> Reader | None:
+    """The adapter's config beside a saved SFTConfig, which knows neither model nor method."""
+    found = None if reader.has("model_name_or_path") else adapter_beside(folder)
+    return None if found is None else Reader(found.values, one_line(found.path), PEFT)
+
+
+def _model(reader: Reader, peft: Reader | None) -> str:
+    if peft is not None:
+        return arguments.model(peft, "base_model_name_or_path")
+    return arguments.model(reader)
+
+
 def _method(
+    reader: Reader, peft: Reader | None, model: str, quantization: Quantization
+) -> tuple[MethodSpec, tuple[str, ...]]:
+    if peft is not None:
+        return method_in(peft, model, quantization)
+    spec, notes = _configured(reader, model, quantization)
+    reader.note("method", spec.name, "use_peft", "use_peft and what goes with it")
+    return spec, notes
+
+
+def _configured(
     reader: Reader, model: str, quantization: Quantization
 ) -> tuple[MethodSpec, tuple[str, ...]]:
     if not reader.take("use_peft", "use_peft", switch, False):
