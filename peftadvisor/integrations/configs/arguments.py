@@ -14,7 +14,15 @@ from typing import Any
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs.deepspeed import sharding_of
 from peftadvisor.integrations.configs.fsdp import fsdp_of
-from peftadvisor.integrations.configs.reader import Reader, amount, one_of, shown, switch, whole
+from peftadvisor.integrations.configs.reader import (
+    Reader,
+    amount,
+    one_of,
+    shown,
+    switch,
+    text,
+    whole,
+)
 from peftadvisor.specs import Checkpointing, DType, Job, Loss, Optimizer, Sharding, Task
 
 OPTIM: Mapping[str, Optimizer] = {
@@ -53,13 +61,6 @@ def mapping_at(reader: Reader, key: str) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise UsageError(f"{reader.file}: '{key}' is {shown(reader.peek(key))}; write a mapping")
     return found
-
-
-def text(value: Any) -> str:
-    """A name, such as that of a model."""
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("write a name")
-    return value.strip()
 
 
 def model(reader: Reader, key: str = "model_name_or_path") -> str:

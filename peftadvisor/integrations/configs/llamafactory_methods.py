@@ -13,10 +13,11 @@ from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs.checkpoints import targets
 from peftadvisor.integrations.configs.method import lora_of, method_of
 from peftadvisor.integrations.configs.peft_config import pissa_start
-from peftadvisor.integrations.configs.peft_kinds import integer, number
+from peftadvisor.integrations.configs.peft_kinds import integer
 from peftadvisor.integrations.configs.reader import (
     Reader,
     amount,
+    figure,
     names,
     one_of,
     shown,
@@ -68,7 +69,7 @@ def _lora(reader: Reader, model: str, quantization: Quantization) -> Found:
     twice = f"default of {reader.defaults_of}: twice the rank"
     settings = {
         "rank": rank,
-        "alpha": reader.take("alpha", "lora_alpha", number, twice_rank, twice),
+        "alpha": reader.take("alpha", "lora_alpha", figure, twice_rank, twice),
         "dropout": reader.take("dropout", "lora_dropout", amount, 0.0),
         "target_modules": _targets(reader, "lora_target", model),
     }
@@ -77,7 +78,7 @@ def _lora(reader: Reader, model: str, quantization: Quantization) -> Found:
         if reader.take(f"use_{name}", f"use_{name}", switch, False):
             switched[name] = {}
     if reader.has("loraplus_lr_ratio"):
-        ratio = reader.take("lr_ratio", "loraplus_lr_ratio", number, 16.0)
+        ratio = reader.take("lr_ratio", "loraplus_lr_ratio", figure, 16.0)
         switched["lora-plus"] = {"lr_ratio": ratio}
     if reader.take("pissa_init", "pissa_init", switch, False):
         switched["pissa"] = {"init": reader.take("init", "pissa_iter", _pissa, "pissa_niter_16")}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from peftadvisor.integrations.configs.reader import amount, switch, whole
+from peftadvisor.integrations.configs.reader import amount, figure, switch, whole
 
 Fields = Mapping[str, tuple[str, Any, Callable[[Any], Any]]]
 """Our setting, the default and the way to read it, by PEFT's field; ``...`` must be given."""
@@ -30,12 +30,6 @@ class Kind:
     targets: bool = True
     usual: bool = True
     dropout: str | None = None
-
-
-def number(value: Any) -> float:
-    """A number, whole where it is."""
-    found = amount(value)
-    return int(found) if found == int(found) else found
 
 
 def integer(value: Any) -> int:
@@ -65,7 +59,7 @@ def _variant(value: Any) -> Any:
 
 LORA: Fields = {
     "r": ("rank", 8, whole),
-    "lora_alpha": ("alpha", 8, number),
+    "lora_alpha": ("alpha", 8, figure),
     "lora_dropout": ("dropout", 0.0, amount),
 }
 _TOKENS: Fields = {"num_virtual_tokens": ("virtual_tokens", ..., whole)}
@@ -78,7 +72,7 @@ KINDS: Mapping[str, Kind] = {
         fields={
             "target_r": ("target_rank", 8, whole),
             "init_r": ("init_rank", 12, whole),
-            "lora_alpha": ("alpha", 8, number),
+            "lora_alpha": ("alpha", 8, figure),
             "lora_dropout": ("dropout", 0.0, amount),
             "deltaT": ("interval", 1, whole),
             "total_step": ("total_steps", ..., whole),
@@ -130,7 +124,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "DELORA": Kind(
         method="delora",
-        fields={"r": ("rank", 8, whole), "delora_lambda": ("strength", 15, number)},
+        fields={"r": ("rank", 8, whole), "delora_lambda": ("strength", 15, figure)},
         dropout="module_dropout",
     ),
     "FOURIERFT": Kind(
@@ -155,7 +149,7 @@ KINDS: Mapping[str, Kind] = {
         method="gralora",
         fields={
             "r": ("rank", 32, whole),
-            "alpha": ("alpha", 64, number),
+            "alpha": ("alpha", 64, figure),
             "gralora_k": ("blocks", 2, whole),
         },
         held={"hybrid_r": (0,)},
@@ -175,14 +169,14 @@ KINDS: Mapping[str, Kind] = {
     "LN_TUNING": Kind(method="ln-tuning", usual=False),
     "LOHA": Kind(
         method="loha",
-        fields={"r": ("rank", 8, whole), "alpha": ("alpha", 8, number)},
+        fields={"r": ("rank", 8, whole), "alpha": ("alpha", 8, figure)},
         dropout="module_dropout",
     ),
     "LOKR": Kind(
         method="lokr",
         fields={
             "r": ("rank", 8, whole),
-            "alpha": ("alpha", 8, number),
+            "alpha": ("alpha", 8, figure),
             "decompose_factor": ("factor", -1, integer),
         },
         held={"decompose_both": (False,)},

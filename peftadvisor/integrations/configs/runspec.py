@@ -9,8 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from peftadvisor.data.names import one_line
 from peftadvisor.errors import UsageError
-from peftadvisor.integrations.configs.arguments import text
-from peftadvisor.integrations.configs.reader import Reader, amount, shown, switch, whole
+from peftadvisor.integrations.configs.reader import Reader, amount, shown, switch, text, whole
 from peftadvisor.integrations.configs.value import Change, ConfigFile, Edit, ReadConfig, Tool
 from peftadvisor.methods import find_method
 from peftadvisor.specs import Job, MethodSpec, Sharding, TrainingSpec

@@ -20,8 +20,15 @@ from peftadvisor.integrations.configs.peft_config import (
     method_in,
     target_modules,
 )
-from peftadvisor.integrations.configs.peft_kinds import number
-from peftadvisor.integrations.configs.reader import Reader, amount, one_of, shown, switch, whole
+from peftadvisor.integrations.configs.reader import (
+    Reader,
+    amount,
+    figure,
+    one_of,
+    shown,
+    switch,
+    whole,
+)
 from peftadvisor.integrations.configs.trl_edits import EDITS
 from peftadvisor.integrations.configs.trl_keys import (
     ASIDE,
@@ -180,7 +187,7 @@ def _configured(
         return method_of("full", {}), notes
     settings = {
         "rank": reader.take("rank", "lora_r", whole, 16),
-        "alpha": reader.take("alpha", "lora_alpha", number, number(32)),
+        "alpha": reader.take("alpha", "lora_alpha", figure, figure(32)),
         "dropout": reader.take("dropout", "lora_dropout", amount, 0.05),
         "target_modules": _targets(reader, model),
     }
