@@ -1,0 +1,49 @@
+"""Whether a live model is the one that is simulated: module by module, parameter by parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peftadvisor.errors import UsageError
+from peftadvisor.simulator.step import prepare
+from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
+
+
+def require_same(live: Any, model: ModelSpec, method: MethodSpec, training: TrainingSpec) -> None:
+    """Build the run on shapes alone and hold the live model against it.
+
+    Modules must be of the same classes, parameters of the same shapes, dtypes and both trained or
+    both frozen. Of a quantized base, whose layers are the quantizer's own, only parameters with a
+    fraction are compared.
+
+    Raises:
+        UsageError: the run cannot be built, or the first difference there is.
+    """
+    built: Any = prepare(model, method, training).model
+    if training.quantization == "none":
+        _compare(_classes(live), _classes(built))
+    _compare(_parameters(live), _parameters(built))
+
+
+def _compare(there: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    for name in [*expected, *(name for name in there if name not in expected)]:
+        mine, theirs = expected.get(name), there.get(name)
+        if mine != theirs:
+            where = f"'{name}'" if name else "the model itself"
+            raise UsageError(
+                f"{where} is {theirs or 'not there'}; what is simulated has {mine or 'none'}"
+            )
+
+
+def _classes(model: Any) -> dict[str, str]:
+    return {name: type(module).__name__ for name, module in model.named_modules()}
+
+
+def _parameters(model: Any) -> dict[str, str]:
+    return {
+        name: f"{'x'.join(map(str, p.shape))} {str(p.dtype).removeprefix('torch.')}, "
+        + ("trained" if p.requires_grad else "frozen")
+        for name, p in model.named_parameters()
+        if p.is_floating_point()
+    }
