@@ -52,7 +52,8 @@ def forecast(parts: Parts, where: Where, say: Say) -> Forecast:
     reasons = [*live.unknown, *filter(None, [place.unknown])]
     if live.run is not None and not place.unknown:
         try:
-            return _predicted(live, live.run, place, say)
+            found = _predicted(live, live.run, place, say)
+            return _at_least(found, live.more) if live.more else found
         except UsageError as error:
             reasons.append(str(error))
     return _lower_bound(live, place, tuple(reasons))
@@ -139,10 +140,16 @@ def _on_gpu(live: LiveRun, run: Run, place: _Place, say: Say) -> Forecast:
     )
 
 
+def _at_least(found: Forecast, more: tuple[str, ...]) -> Forecast:
+    """A prediction as a lower bound, where the run does more than what was simulated."""
+    verdict: Outcome = "oom" if found.verdict == "oom" else "unknown"
+    return replace(found, kind="lower bound", verdict=verdict, unknown=more, oom_probability=None)
+
+
 def _lower_bound(live: LiveRun, place: _Place, reasons: tuple[str, ...]) -> Forecast:
     """What is counted; above the limit it does not fit, below it nobody knows."""
     least, size = live.counted, place.limit.size
-    left_out = tuple(f"{what} are not counted" for what in live.counted.left_out)
+    left_out = tuple(f"{what}: nothing is counted of them" for what in live.counted.left_out)
     return Forecast(
         kind="lower bound",
         device=place.name,

@@ -26,9 +26,9 @@ class Limit:
 class Forecast:
     """What a run will take, and whether it has that.
 
-    ``needs_bytes`` is the peak of the device on a GPU, of tensors on the CPU; of a ``lower
-    bound`` it is what is held whatever is computed, and ``unknown`` says why there is no more.
-    ``verdict`` is ``unknown`` where there is no limit, or a lower bound is below it. ``parts``
+    ``needs_bytes`` is the peak of the device on a GPU, of tensors on the CPU. Of a ``lower
+    bound`` it is that of the part of the run that is simulated, or, where ``run`` is None, what is
+    held whatever is computed; ``unknown`` says what is missing. ``verdict`` is ``unknown`` where there is no limit, or a lower bound is below it. ``parts``
     say who holds the bytes. ``run`` is what was simulated, ``lengths`` where its lengths are from.
     """
 
@@ -54,10 +54,12 @@ class Forecast:
     def error(self) -> float | None:
         """How far the predicted peak of tensors was off, as a share of the measured one.
 
-        None before there is one, where there was only a lower bound, and where another device was
-        asked about than the one that trained.
+        None before there is one that is exact, where there was only a lower bound, and where
+        another device was asked about than the one that trained.
         """
-        if self.measured is None or self.allocated_peak_bytes is None:
+        if self.measured is None or not self.measured.exact or self.kind == "lower bound":
+            return None
+        if self.allocated_peak_bytes is None:
             return None
         if (self.measured.reserved_peak_bytes is None) != (self.reserved_peak_bytes is None):
             return None
@@ -67,7 +69,7 @@ class Forecast:
     def text(self) -> str:
         """One line of the verdict, one of the run, and one for each thing that is not known."""
         lines = [_HEADS[self.verdict](self), f"  {_settings(self)}"]
-        return "\n".join([*lines, *(f"  not simulated: {reason}" for reason in self.unknown)])
+        return "\n".join([*lines, *(f"  not known: {reason}" for reason in self.unknown)])
 
     @property
     def comparison(self) -> str:
@@ -77,10 +79,13 @@ class Forecast:
         m, peak = self.measured, format_bytes(self.measured.allocated_peak_bytes)
         there = f"measured {peak} at most in {m.steps} steps ({m.how})"
         if self.kind == "lower bound":
-            return f"pre-flight: {there}; the lower bound was {format_bytes(self.needs_bytes)}"
+            least = self.allocated_peak_bytes or self.needs_bytes
+            return f"pre-flight: {there}; the lower bound was {format_bytes(least)}"
+        predicted = format_bytes(self.allocated_peak_bytes or 0)
+        if not m.exact:
+            return f"pre-flight: predicted {predicted}, {there}; record_allocations=True counts"
         if self.error is None:
             return f"pre-flight: {there}; the prediction was for {self.device}"
-        predicted = format_bytes(self.allocated_peak_bytes or 0)
         return f"pre-flight: predicted {predicted}, {there}: {self.error:+.1%}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,4 +139,4 @@ _HEADS = {
 def _room(forecast: Forecast) -> str:
     if forecast.limit.size is None:
         return f"held against nothing: {forecast.limit.source}"
-    return f"there are {_given(forecast)}, but what activations take is not known"
+    return f"there are {_given(forecast)}, but not all that it takes is known"

@@ -24,13 +24,15 @@ from peftadvisor.profilers.trainer import inner_optimizer
 class Measured:
     """Most bytes that the first ``steps`` steps held, and how that was found out.
 
-    ``reserved_peak_bytes`` is what the caching allocator took for them; None on the CPU.
+    ``reserved_peak_bytes`` is what the caching allocator took for them; None on the CPU. What is
+    not ``exact`` is no count of tensors: a process that reuses its pages does not grow.
     """
 
     allocated_peak_bytes: int
     reserved_peak_bytes: int | None
     steps: int
     how: str
+    exact: bool = True
 
 
 class TrainingCheck(TrainerCallback):
@@ -130,6 +132,7 @@ class Reading:
             reserved_peak_bytes=self._meter.reserved_peak_bytes if on_card else None,
             steps=steps,
             how=self._how,
+            exact=not isinstance(self._meter, HostMeter),
         )
 
     def close(self) -> None:

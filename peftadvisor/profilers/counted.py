@@ -70,22 +70,22 @@ def held_bytes(model: Any) -> int:
 
 
 def _states(optimizer: Any) -> int | None:
-    """Bytes that the optimizer keeps after a step, by one on shapes alone; None if it cannot."""
+    """Bytes that the optimizer keeps after a step, by one on shapes alone; None if it cannot.
+
+    Counts of steps, which may stay on the host, are left out.
+    """
     groups = []
     for group in optimizer.param_groups:
         shapes = [torch.empty_like(p, device="meta") for p in group["params"] if p.requires_grad]
         for shape in shapes:
             shape.requires_grad_(True)
             shape.grad = torch.empty_like(shape)
-        groups.append({**group, **_changed(group), "params": shapes})
+        options = {name: value for name, value in _STEP.items() if name in group}
+        groups.append({**group, **options, "params": shapes})
     try:
-        stand_in = type(optimizer)(groups, **{**optimizer.defaults, **_changed(optimizer.defaults)})
+        stand_in = type(optimizer)(groups)
         stand_in.step()
     except Exception:  # an optimizer that needs numbers may raise anything
         return None
-    tensors = [t for s in stand_in.state.values() for t in s.values() if torch.is_tensor(t)]
-    return sum(t.numel() * t.element_size() for t in tensors)
-
-
-def _changed(options: Any) -> dict[str, Any]:
-    return {name: value for name, value in _STEP.items() if name in options}
+    states = [t for s in stand_in.state.values() for t in s.values() if torch.is_tensor(t)]
+    return sum(t.numel() * t.element_size() for t in states if t.ndim)

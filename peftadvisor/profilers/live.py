@@ -15,7 +15,11 @@ from peftadvisor.data.models import find_model
 from peftadvisor.errors import UsageError
 from peftadvisor.profilers.counted import Counted, counted
 from peftadvisor.profilers.live_methods import method_in
-from peftadvisor.profilers.live_settings import settings_of, unknown_arguments
+from peftadvisor.profilers.live_settings import (
+    more_arguments,
+    settings_of,
+    unknown_arguments,
+)
 from peftadvisor.profilers.loaded import model_of
 from peftadvisor.profilers.seen import Seen
 from peftadvisor.profilers.structure import require_same
@@ -41,11 +45,13 @@ class LiveRun:
     """A run that is about to start.
 
     ``run`` is None where it is not one that can be simulated; then ``unknown`` says why, with all
-    reasons. ``counted`` is what it holds at least, ``lengths`` where its lengths come from.
+    reasons. ``more`` is what it does besides what is simulated. ``counted`` is what it holds at
+    least, ``lengths`` where its lengths come from.
     """
 
     run: Run | None
     unknown: tuple[str, ...]
+    more: tuple[str, ...]
     counted: Counted
     lengths: str
     processes: int = 1
@@ -68,7 +74,7 @@ class Parts:
 
 def live_run(parts: Parts) -> LiveRun:
     """Read everything off; what cannot be read becomes a reason, and never an assumption."""
-    unknown = list(unknown_arguments(parts.args))
+    unknown = list(unknown_arguments(parts.args, begun=parts.optimizer is not None))
 
     def read(question: Callable[[], Any]) -> Any:
         try:
@@ -95,6 +101,7 @@ def live_run(parts: Parts) -> LiveRun:
     return LiveRun(
         run=None if unknown else run,
         unknown=tuple(unknown),
+        more=tuple(more_arguments(parts.args)),
         counted=counted(model, parts.args, parts.optimizer),
         lengths=seen.how if seen else "",
         processes=getattr(parts.args, "world_size", 1),

@@ -16,7 +16,6 @@ UNKNOWN_ARGUMENTS: Mapping[str, str] = {
     "torch_compile": "torch.compile fuses and reorders what is held",
     "use_liger_kernel": "Liger's kernels are not those of the model",
     "label_smoothing_factor": "the loss of label smoothing is another",
-    "neftune_noise_alpha": "NEFTune adds noise as large as the embeddings",
     "fsdp": "FSDP divides the model",
     "deepspeed": "DeepSpeed divides the model",
     "activation_offloading": "activations are kept on the host",
@@ -26,16 +25,38 @@ UNKNOWN_ARGUMENTS: Mapping[str, str] = {
 """Arguments of transformers and TRL that change what a step takes, and are not read here."""
 
 
-def unknown_arguments(args: Any) -> Iterator[str]:
-    """What is set in the arguments that no prediction here takes into account."""
+MORE_ARGUMENTS: Mapping[str, str] = {
+    "neftune_noise_alpha": "NEFTune adds noise as large as the embeddings",
+}
+"""Arguments that only add to what a step takes."""
+
+
+def unknown_arguments(args: Any, begun: bool) -> Iterator[str]:
+    """What is set in the arguments that no prediction here takes into account.
+
+    ``begun`` is whether a trainer has the model already: then a loss that TRL has put into it is
+    seen there.
+    """
     for name, why in UNKNOWN_ARGUMENTS.items():
         if getattr(args, name, None):
             yield f"{name} is set: {why}"
     if getattr(args, "n_gpu", 1) > 1:
         yield "one process drives several GPUs; start with torchrun"
-    kind = type(args)
-    if kind.__module__.partition(".")[0] == "trl" and kind.__name__ != "SFTConfig":
-        yield f"{kind.__name__}: what a step of its trainer does is not known here"
+    if _is_trl(args) and not (begun and type(args).__name__ == "SFTConfig"):
+        yield f"{type(args).__name__}: what a step of TRL's trainer does is not known here"
+
+
+def more_arguments(args: Any) -> Iterator[str]:
+    """What is set in the arguments that adds to a step, and to no prediction here."""
+    for name, why in MORE_ARGUMENTS.items():
+        if getattr(args, name, None):
+            yield f"{name} is set: {why}"
+    if _is_trl(args):
+        yield "TRL's SFTTrainer works out entropy and accuracy from the logits"
+
+
+def _is_trl(args: Any) -> bool:
+    return type(args).__module__.partition(".")[0] == "trl"
 
 
 def settings_of(model: Any, args: Any, optimizer: Any, seen: Seen, on_card: bool) -> TrainingSpec:
@@ -52,7 +73,7 @@ def settings_of(model: Any, args: Any, optimizer: Any, seen: Seen, on_card: bool
         micro_batch_size=seen.rows,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         seq_len=seen.seq_len,
-        target_len=seen.target_len or TrainingSpec.target_len,
+        target_len=seen.target_len or TrainingSpec().target_len,
         padded=seen.padded,
         dtype=_known("dtype", _dtype(model, quantization), DTYPES),
         amp=bool(args.bf16 or args.fp16),

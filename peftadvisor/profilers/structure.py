@@ -13,17 +13,30 @@ from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 def require_same(live: Any, model: ModelSpec, method: MethodSpec, training: TrainingSpec) -> None:
     """Build the run on shapes alone and hold the live model against it.
 
-    Modules must be of the same classes, parameters of the same shapes, dtypes and both trained or
-    both frozen. Of a quantized base, whose layers are the quantizer's own, only parameters with a
-    fraction are compared.
+    Modules must be of the same classes and run the forward of their class, parameters have the
+    same shapes and dtypes and be both trained or both frozen. Of a quantized base, whose layers
+    are the quantizer's own, only parameters with a fraction are compared.
 
     Raises:
         UsageError: the run cannot be built, or the first difference there is.
     """
+    for name, module in live.named_modules():
+        _require_own_forward(name, module)
     built: Any = prepare(model, method, training).model
     if training.quantization == "none":
         _compare(_classes(live), _classes(built))
     _compare(_parameters(live), _parameters(built))
+
+
+def _require_own_forward(name: str, module: Any) -> None:
+    """Refuse a forward set on the module itself, as TRL's trainers do; accelerate's keeps it."""
+    own = vars(module)
+    forward = own.get("_original_forward", own.get("forward"))
+    function = getattr(forward, "__func__", forward)
+    if forward is not None and function is not type(module).forward:
+        source = getattr(function, "__globals__", {}).get("__name__", "something else")
+        where = f"'{name}'" if name else "the model"
+        raise UsageError(f"the forward of {where} is replaced, by {source}")
 
 
 def _compare(there: Mapping[str, str], expected: Mapping[str, str]) -> None:
