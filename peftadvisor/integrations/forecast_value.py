@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from peftadvisor.profilers.checking import Measured
@@ -27,9 +27,10 @@ class Forecast:
     """What a run will take, and whether it has that.
 
     ``needs_bytes`` is the peak of the device on a GPU, of tensors on the CPU. Of a ``lower
-    bound`` it is that of the part of the run that is simulated, or, where ``run`` is None, what is
-    held whatever is computed; ``unknown`` says what is missing. ``verdict`` is ``unknown`` where there is no limit, or a lower bound is below it. ``parts``
-    say who holds the bytes. ``run`` is what was simulated, ``lengths`` where its lengths are from.
+    bound`` it is that of the part of the run that is simulated, or, where ``run`` is None, what
+    is held whatever is computed; ``unknown`` says what is missing. ``verdict`` is ``unknown``
+    where there is no limit, or a lower bound is below it. ``parts`` say who holds the bytes.
+    ``run`` is what was simulated, ``lengths`` where its lengths are from.
     """
 
     kind: Kind
@@ -90,8 +91,6 @@ class Forecast:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        from dataclasses import asdict
-
         run = self.run
         shown = run and {
             "model": run.model.id,

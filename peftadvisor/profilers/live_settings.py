@@ -42,7 +42,7 @@ def unknown_arguments(args: Any, begun: bool) -> Iterator[str]:
             yield f"{name} is set: {why}"
     if getattr(args, "n_gpu", 1) > 1:
         yield "one process drives several GPUs; start with torchrun"
-    if _is_trl(args) and not (begun and type(args).__name__ == "SFTConfig"):
+    if _is_trl(args) and not (begun and _is_trl(args, "SFTConfig")):
         yield f"{type(args).__name__}: what a step of TRL's trainer does is not known here"
 
 
@@ -55,8 +55,10 @@ def more_arguments(args: Any) -> Iterator[str]:
         yield "TRL's SFTTrainer works out entropy and accuracy from the logits"
 
 
-def _is_trl(args: Any) -> bool:
-    return type(args).__module__.partition(".")[0] == "trl"
+def _is_trl(args: Any, name: str = "") -> bool:
+    """Whether these are arguments of TRL, or of that class of it, or made from them."""
+    theirs = [c for c in type(args).__mro__ if c.__module__.partition(".")[0] == "trl"]
+    return any(c.__name__ == name for c in theirs) if name else bool(theirs)
 
 
 def settings_of(model: Any, args: Any, optimizer: Any, seen: Seen, on_card: bool) -> TrainingSpec:
@@ -69,11 +71,12 @@ def settings_of(model: Any, args: Any, optimizer: Any, seen: Seen, on_card: bool
         UsageError: a setting is none that is known here.
     """
     quantization = _quantization(model)
+    pairs = model.config.is_encoder_decoder and seen.target_len
     return TrainingSpec(
         micro_batch_size=seen.rows,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         seq_len=seen.seq_len,
-        target_len=seen.target_len or TrainingSpec().target_len,
+        target_len=pairs or TrainingSpec().target_len,
         padded=seen.padded,
         dtype=_known("dtype", _dtype(model, quantization), DTYPES),
         amp=bool(args.bf16 or args.fp16),

@@ -86,18 +86,18 @@ def look(loader: Any, rows: int) -> Seen:
     taken from the loader, and random numbers go on as if nobody had looked.
 
     Raises:
-        UsageError: the data comes as a stream, or the batches hold no ids.
+        UsageError: the data comes as a stream, cannot be read, or makes batches without ids.
     """
     data, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
     if not (isinstance(data, Sized) and hasattr(data, "__getitem__")) or collate is None:
         raise UsageError(f"the data is a stream, of which nothing can be seen before; {_REMEDY}")
     numbers = sorted({round(n) for n in np.linspace(0, len(data) - 1, LOOK)}) if len(data) else []
-    with undisturbed():
+    with undisturbed(), _said():
         samples = [data[number] for number in numbers]
         batches = [collate(chosen) for chosen in _chosen(samples, rows)]
     all_seen = len(samples) == len(data)
-    how = "all" if all_seen else str(len(samples))
-    seen = [_of(batch, f"longest of {how} {len(data)} samples", all_seen) for batch in batches]
+    how = f"longest of {'all' if all_seen else f'{len(samples)} of'} {len(data)} samples"
+    seen = [_of(batch, how, all_seen) for batch in batches]
     return max(seen, key=lambda one: one.seq_len)
 
 
@@ -131,6 +131,19 @@ def _of(batch: Any, how: str, surely: bool) -> Seen:
         how=how,
         surely=surely,
     )
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """What the user's own data and collator raise, in one line."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # code of the user's own may raise anything
+        raise UsageError(
+            f"the data cannot be looked at ({type(error).__name__}: {error}); {_REMEDY}"
+        ) from error
 
 
 @contextmanager
