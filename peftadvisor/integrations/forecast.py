@@ -97,6 +97,8 @@ def _on_cpu(live: LiveRun, run: Run, place: _Place) -> Forecast:
     """The peak of tensors, to the byte; what libraries and the allocator hold beside is not it."""
     if live.processes > 1:
         raise UsageError("several processes that train on the CPU are not simulated")
+    if run.training.quantization == "int8":
+        raise UsageError("int8 layers take other kernels on the CPU than those that are simulated")
     memory = simulated_profile(run.model, run.method, run.training).memory
     size, peak = place.limit.size, memory.allocated_peak_bytes
     verdict: Outcome = "unknown" if size is None else "fits" if peak <= size else "oom"

@@ -84,7 +84,8 @@ class Forecast:
             return f"pre-flight: {there}; the lower bound was {format_bytes(least)}"
         predicted = format_bytes(self.allocated_peak_bytes or 0)
         if not m.exact:
-            return f"pre-flight: predicted {predicted}, {there}; record_allocations=True counts"
+            shown = f"the process shows {peak} ({m.how})"
+            return f"pre-flight: predicted {predicted}; {shown}; record_allocations=True counts"
         if self.error is None:
             return f"pre-flight: {there}; the prediction was for {self.device}"
         return f"pre-flight: predicted {predicted}, {there}: {self.error:+.1%}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,17 +43,19 @@ def counted(model: Any, args: Any, optimizer: Any) -> Counted:
     """Count a model that is to be trained by an optimizer, None where there is none yet.
 
     Where the model is divided or moved while it trains only what is there is counted: weights.
-    Only for torch's own optimizers is it known that they find all gradients at once.
+    Only for torch's own optimizers is it known that they find all gradients at once. Of a model
+    on several devices it is what is on the first.
     """
     weights = held_bytes(model)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    here = next(model.parameters()).device
+    trained = [p for p in model.parameters() if p.requires_grad and p.device == here]
     if optimizer is None:
         named = str(getattr(args.optim, "value", args.optim))
         optimizer = _TORCHS[named](trained) if named in _TORCHS and trained else None
     divided = getattr(args, "fsdp", None) or getattr(args, "deepspeed", None)
     if divided or type(optimizer).__module__.partition(".")[0] != "torch":
         return Counted(weights_bytes=weights, left_out=("gradients", "optimizer states"))
-    states = _states(optimizer)
+    states = _states(optimizer, {id(p) for p in trained})
     return Counted(
         weights_bytes=weights,
         gradient_bytes=sum(p.numel() * p.element_size() for p in trained),
@@ -63,20 +65,26 @@ def counted(model: Any, args: Any, optimizer: Any) -> Counted:
 
 
 def held_bytes(model: Any) -> int:
-    """Bytes of all parameters, buffers and scales, each storage once, also on the meta device."""
-    tensors = [*model.parameters(), *model.buffers(), *beside_weights(model)]
+    """Bytes of parameters, buffers and scales, each storage once, also on the meta device.
+
+    Of a model on several devices those on the first.
+    """
+    here = next(model.parameters()).device
+    everywhere = [*model.parameters(), *model.buffers(), *beside_weights(model)]
+    tensors = [tensor for tensor in everywhere if tensor.device == here]
     held = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
     return sum(held.values())
 
 
-def _states(optimizer: Any) -> int | None:
+def _states(optimizer: Any, chosen: Set[int]) -> int | None:
     """Bytes that the optimizer keeps after a step, by one on shapes alone; None if it cannot.
 
-    Counts of steps, which may stay on the host, are left out.
+    ``chosen`` are the identities of the parameters that count. Counts of steps, which may stay on
+    the host, are left out.
     """
     groups = []
     for group in optimizer.param_groups:
-        shapes = [torch.empty_like(p, device="meta") for p in group["params"] if p.requires_grad]
+        shapes = [torch.empty_like(p, device="meta") for p in group["params"] if id(p) in chosen]
         for shape in shapes:
             shape.requires_grad_(True)
             shape.grad = torch.empty_like(shape)

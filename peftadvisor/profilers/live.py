@@ -89,7 +89,9 @@ def live_run(parts: Parts) -> LiveRun:
     spec = read(lambda: spec_of(base))
     method = read(lambda: method_in(model))
     training = None
-    if seen is not None:
+    if len({p.device for p in model.parameters()}) > 1:
+        unknown.append("the model lies on several devices")
+    if seen is not None and spec is not None:
         training = read(
             lambda: settings_of(base, parts.args, parts.optimizer, seen, parts.device == "cuda")
         )

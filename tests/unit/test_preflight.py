@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
 import peftadvisor  # noqa: E402
+from peftadvisor.cuda.devices import free_bytes  # noqa: E402
 from peftadvisor.errors import PeftAdvisorError, UsageError  # noqa: E402
 from peftadvisor.integrations import forecast as forecasting  # noqa: E402
 from peftadvisor.integrations import preflight as checking  # noqa: E402
@@ -29,6 +32,7 @@ from peftadvisor.profilers.checking import Measured  # noqa: E402
 from peftadvisor.profilers.conformance import MODELS  # noqa: E402
 from peftadvisor.profilers.counted import counted  # noqa: E402
 from peftadvisor.profilers.live import Parts  # noqa: E402
+from peftadvisor.profilers.live_settings import settings_of  # noqa: E402
 from peftadvisor.profilers.room import Room, room_of  # noqa: E402
 from peftadvisor.profilers.seen import Lengths, largest  # noqa: E402
 from peftadvisor.units import GIB, MIB  # noqa: E402
@@ -329,7 +333,113 @@ def test_what_a_divided_run_holds_is_not_guessed() -> None:
     assert found.left_out == ("gradients", "optimizer states")
 
 
+def test_a_model_on_two_devices_is_counted_on_the_first(tmp_path: Path) -> None:
+    model = llama()
+    model.lm_head.to("meta")
+    found = preflight(model, arguments(tmp_path), seq_len=8)
+    assert found.kind == "lower bound"
+    assert "the model lies on several devices" in found.unknown
+    # The head is 3,200 x 256; weights, gradients and two states, and the frequencies.
+    assert found.needs_bytes == (PARAMETERS - 3200 * 256) * 4 * 4 + 2 * 32 * 4
+
+
+class Plain(torch.nn.Module):  # type: ignore[misc]
+    """No model of transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(64, 1)
+
+    def forward(self, input_ids: Any, labels: Any) -> dict[str, Any]:
+        return {"loss": self.head(input_ids.float()).mean()}
+
+
+def test_a_model_of_the_users_own_is_counted(tmp_path: Path) -> None:
+    callback = exact()
+    trained(Plain(), tmp_path, callback)
+    assert callback.report is not None
+    assert callback.report.unknown == ("Plain has no config of transformers",)
+    assert callback.report.needs_bytes == 65 * 4 * 4
+
+
+def of_trl(name: str, folder: Path) -> Any:
+    """Arguments as TRL's: the class is told by its module and name."""
+    kind = type(name, (transformers.TrainingArguments,), {"__module__": "trl.trainer"})
+    args = arguments(folder)
+    args.__class__ = kind
+    return args
+
+
+def test_what_trl_adds_makes_a_lower_bound_of_the_prediction(tmp_path: Path) -> None:
+    callback = exact()
+    made = transformers.Trainer(
+        model=lora(llama()),
+        args=of_trl("SFTConfig", tmp_path),
+        train_dataset=Texts([64] * 16),
+        data_collator=collate,
+        callbacks=[callback],
+    )
+    made.train()
+    report = callback.report
+    assert report is not None
+    assert report.measured is not None
+    assert (report.kind, report.verdict) == ("lower bound", "unknown")
+    assert report.unknown == ("TRL's SFTTrainer works out entropy and accuracy from the logits",)
+    # Nothing was added here, so that the bound is the peak.
+    assert report.needs_bytes == pytest.approx(report.measured.allocated_peak_bytes, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["SFTConfig", "DPOConfig"])
+def test_a_step_of_trl_that_nobody_has_seen_is_not_predicted(name: str, tmp_path: Path) -> None:
+    found = preflight(llama(), of_trl(name, tmp_path), seq_len=64)
+    assert found.unknown == (f"{name}: what a step of TRL's trainer does is not known here",)
+    assert found.run is None
+
+
+@pytest.mark.parametrize(
+    ("config", "known"),
+    [
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
+        (
+            {
+                "load_in_4bit": True,
+                "bnb_4bit_quant_type": "nf4",
+                "bnb_4bit_use_double_quant": True,
+            },
+            "nf4-dq",
+        ),
+        ({"load_in_8bit": True}, "int8"),
+    ],
+)
+def test_quantization_is_read_off(config: dict[str, Any], known: str, tmp_path: Path) -> None:
+    model, args = llama(), arguments(tmp_path)
+    model.config.quantization_config = config
+    seen = largest(args, None, Lengths(seq_len=8))
+    assert settings_of(model, args, None, seen, on_card=False).quantization == known
+    model.config.quantization_config = {**config, "load_in_8bit": False, "bnb_4bit_quant_type": ""}
+    with pytest.raises(UsageError, match="otherwise than by nf4 or int8"):
+        settings_of(model, args, None, seen, on_card=False)
+
+
 # Errors of the check itself.
+
+
+def test_a_training_that_raises_leaves_no_profiler(tmp_path: Path) -> None:
+    callback = exact()
+    model = llama()
+    with pytest.raises(IndexError):
+        trained(model, tmp_path, callback, optimizer=lambda _: Failing(model.parameters()))
+    assert torch.autograd._profiler_enabled()
+    del callback
+    gc.collect()
+    assert not torch.autograd._profiler_enabled()
+
+
+class Failing(torch.optim.SGD):  # type: ignore[misc]
+    """Raises when it steps."""
+
+    def step(self, closure: Any = None) -> Any:
+        raise IndexError
 
 
 def broken(*_: Any) -> Any:
@@ -549,6 +659,45 @@ def test_the_room_is_what_is_free_and_held_less_what_others_hold(
     monkeypatch.setattr("peftadvisor.profilers.room.free_bytes", no_driver)
     second = room_of(0, 100 * MIB, Cuda())
     assert (second.source, second.free_bytes) == ("torch.cuda.mem_get_info", 700 * MIB)
+
+
+class Nvml:
+    """What of pynvml is asked: one card with 5 GiB free, cut by MIG or not."""
+
+    NVMLError = RuntimeError
+    NVML_DEVICE_MIG_ENABLE = 1
+
+    def __init__(self, mig: int) -> None:
+        self.mig, self.open = mig, 0
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        if uuid != "GPU-abc":
+            raise RuntimeError("Not Found")
+        return uuid
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> tuple[int, int]:  # noqa: N802
+        return self.mig, self.mig
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:  # noqa: N802
+        return SimpleNamespace(free=5 * GIB)
+
+
+def test_the_driver_tells_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml(mig=0)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)  # type: ignore[arg-type]
+    assert free_bytes("abc") == free_bytes("GPU-abc") == 5 * GIB
+    with pytest.raises(UsageError, match="the driver says 'Not Found'; say how much there is"):
+        free_bytes("other")
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(mig=1))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="split by MIG"):
+        free_bytes("abc")
+    assert nvml.open == 0
 
 
 def test_a_prediction_is_compared_with_its_own_device_only(tmp_path: Path) -> None:
