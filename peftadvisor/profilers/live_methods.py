@@ -1,7 +1,8 @@
 """The method of a live model: PEFT's config, or what is trained, as one of ours.
 
 Fields that are not read here (layers left out, other ranks for some, modules trained beside) are
-no danger: what the method found makes of the model is held against the model (``structure``).
+no danger: what the method found makes of the model is held against the model (``structure``), and
+its config against the live one.
 """
 
 from __future__ import annotations
@@ -38,15 +39,18 @@ class _Kind:
 
 
 _TARGETS = {"target_modules": "target_modules"}
+_RANK = {"rank": "r", **_TARGETS}
 _KINDS: Mapping[str, _Kind] = {
-    "LORA": _Kind(
-        _lora_name, {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", **_TARGETS}
-    ),
-    "LOHA": _Kind("loha", {"rank": "r", "alpha": "alpha", **_TARGETS}),
-    "LOKR": _Kind(
-        "lokr", {"rank": "r", "alpha": "alpha", "factor": "decompose_factor", **_TARGETS}
-    ),
-    "VERA": _Kind("vera", {"rank": "r", **_TARGETS}),
+    "LORA": _Kind(_lora_name, {"alpha": "lora_alpha", "dropout": "lora_dropout", **_RANK}),
+    "LOHA": _Kind("loha", {"alpha": "alpha", **_RANK}),
+    "LOKR": _Kind("lokr", {"alpha": "alpha", "factor": "decompose_factor", **_RANK}),
+    "VERA": _Kind("vera", _RANK),
+    "PVERA": _Kind("pvera", _RANK),
+    "HRA": _Kind("hra", _RANK),
+    "HIRA": _Kind("hira", _RANK),
+    "DELORA": _Kind("delora", {"strength": "delora_lambda", **_RANK}),
+    "GRALORA": _Kind("gralora", {"alpha": "alpha", "blocks": "gralora_k", **_RANK}),
+    "MISS": _Kind("miss", {"variant": "init_weights", "mini_rank": "mini_r", **_RANK}),
     "IA3": _Kind("ia3", {"feedforward_modules": "feedforward_modules", **_TARGETS}),
     "LN_TUNING": _Kind("ln-tuning", _TARGETS),
     "PROMPT_TUNING": _Kind("prompt-tuning", {"virtual_tokens": "num_virtual_tokens"}),

@@ -141,6 +141,11 @@ def test_it_would_have_needed_what_was_predicted(tmp_path: Path) -> None:
     assert callback.report.error == pytest.approx(0, abs=TOLERANCE)
 
 
+def with_peft(kind: str, **fields: Any) -> Any:
+    config = getattr(peft, kind)(task_type="CAUSAL_LM", **fields)
+    return peft.get_peft_model(llama(), config)
+
+
 RUNS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "full": (llama, {}),
     "lora": (lambda: lora(llama()), {}),
@@ -154,6 +159,9 @@ RUNS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "checkpointed": (lambda: lora(llama()), {"gradient_checkpointing": True}),
     "autocast": (lambda: lora(llama()), {"bf16": True}),
     "loop": (llama, {"optim": "adamw_torch"}),
+    "hra": (lambda: with_peft("HRAConfig", target_modules=["q_proj"]), {}),
+    "ia3": (lambda: with_peft("IA3Config"), {}),
+    "prefix": (lambda: with_peft("PrefixTuningConfig", num_virtual_tokens=8), {}),
 }
 
 
@@ -240,13 +248,19 @@ def with_another_forward() -> Any:
     return model
 
 
-def with_hra() -> Any:
-    config = peft.HRAConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
-    return peft.get_peft_model(llama(), config)
-
-
 UNKNOWN = {
-    "PEFT's HRA is read off no live model": (with_hra, {}),
+    "PEFT's OFT is read off no live model": (
+        lambda: with_peft("OFTConfig", target_modules=["q_proj"]),
+        {},
+    ),
+    "'rank_dropout' is 0.1; what is simulated has 0.0": (
+        lambda: with_peft("LoHaConfig", target_modules=["q_proj"], rank_dropout=0.1),
+        {},
+    ),
+    "'base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight' is 2x256 float32": (
+        lambda: lora(llama(), rank_pattern={"q_proj": 2}),
+        {},
+    ),
     "'lm_head' is Odd; what is simulated has Linear": (with_odd_head, {}),
     "frozen (model.embed_tokens.weight, …) by no method of PEFT": (with_frozen_embeddings, {}),
     "the forward of the model is replaced, by tests.unit.test_preflight": (
