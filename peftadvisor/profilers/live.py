@@ -125,12 +125,16 @@ def adapted(model: Any, peft_config: Any) -> Any:
     """The model as PEFT would wrap it, of shapes alone: the one that is given stays as it is.
 
     Raises:
-        UsageError: PEFT refuses the combination.
+        UsageError: PEFT refuses the combination, or the model must be wrapped before.
     """
     import peft
 
     from peftadvisor.methods.peft_backed import shapes_only
 
+    if hasattr(model, "peft_config"):
+        raise UsageError("the model is wrapped by PEFT already; leave out peft_config")
+    if getattr(getattr(model, "config", None), "quantization_config", None):
+        raise UsageError("wrap the quantized model by PEFT first, and leave out peft_config")
     memo: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
         memo[id(tensor)] = _shape_of(tensor)

@@ -77,13 +77,19 @@ def _options(model: Any) -> dict[str, str]:
 
 
 def _classes(model: Any) -> dict[str, str]:
-    return {name: type(module).__name__ for name, module in model.named_modules()}
+    return {_name(model, name): type(module).__name__ for name, module in model.named_modules()}
 
 
 def _parameters(model: Any) -> dict[str, str]:
     return {
-        name: f"{'x'.join(map(str, p.shape))} {str(p.dtype).removeprefix('torch.')}, "
+        _name(model, name): f"{'x'.join(map(str, p.shape))} {str(p.dtype).removeprefix('torch.')}, "
         + ("trained" if p.requires_grad else "frozen")
         for name, p in model.named_parameters()
         if p.is_floating_point()
     }
+
+
+def _name(model: Any, name: str) -> str:
+    """A name with PEFT's own word for the adapter in place of the user's."""
+    own = [adapter for adapter in getattr(model, "peft_config", {}) if adapter != "default"]
+    return ".".join("default" if part in own else part for part in name.split(".")) if own else name

@@ -153,12 +153,19 @@ RUNS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         lambda: lora(llama(), target_modules=["q_proj", "down_proj"], lora_dropout=0.1),
         {},
     ),
+    "named": (
+        lambda: peft.get_peft_model(
+            llama(), peft.LoraConfig(task_type="CAUSAL_LM", r=4), adapter_name="mine"
+        ),
+        {},
+    ),
     "dora": (lambda: lora(llama(), use_dora=True), {}),
     "padded": (llama, {"lengths": [64, 32, 16, 48] * 4}),
     "accumulated": (llama, {"gradient_accumulation_steps": 2, "optim": "sgd"}),
     "checkpointed": (lambda: lora(llama()), {"gradient_checkpointing": True}),
     "autocast": (lambda: lora(llama()), {"bf16": True}),
     "loop": (llama, {"optim": "adamw_torch"}),
+    "adafactor": (llama, {"optim": "adafactor"}),
     "hra": (lambda: with_peft("HRAConfig", target_modules=["q_proj"]), {}),
     "ia3": (lambda: with_peft("IA3Config"), {}),
     "prefix": (lambda: with_peft("PrefixTuningConfig", num_virtual_tokens=8), {}),
@@ -522,6 +529,18 @@ def test_without_a_trainer_it_is_the_same_run(tmp_path: Path) -> None:
     assert not hasattr(model, "peft_config")
     assert all(type(module).__name__ != "Linear4bit" for module in model.modules())
     assert found.to_dict()["run"]["method"] == "lora"
+
+
+def test_an_adapter_that_cannot_be_tried_on_is_refused(tmp_path: Path) -> None:
+    config, args = peft.LoraConfig(task_type="CAUSAL_LM", r=4), arguments(tmp_path)
+    with pytest.raises(UsageError, match="wrapped by PEFT already; leave out peft_config"):
+        preflight(lora(llama()), args, config, seq_len=8)
+    model = llama()
+    with pytest.raises(UsageError, match="PEFT refuses the model: .*no_such"):
+        preflight(model, args, peft.LoraConfig(target_modules=["no_such"]), seq_len=8)
+    model.config.quantization_config = {"load_in_8bit": True}
+    with pytest.raises(UsageError, match="wrap the quantized model by PEFT first"):
+        preflight(model, args, config, seq_len=8)
 
 
 def test_a_card_by_name_and_a_model_without_weights(
