@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peftadvisor.advisor.question import Recommendation
+    from peftadvisor.integrations.preflight import PreflightCallback, preflight
     from peftadvisor.profilers.trainer import ProfileCallback
     from peftadvisor.profilers.watching import Watch
     from peftadvisor.profiles import Engine, Estimate, Profile
@@ -31,6 +32,7 @@ __all__ = [
     "GpuSpec",
     "MethodSpec",
     "ModelSpec",
+    "PreflightCallback",
     "PriceSpec",
     "Profile",
     "ProfileCallback",
@@ -39,6 +41,7 @@ __all__ = [
     "TrainingSpec",
     "Watch",
     "estimate",
+    "preflight",
     "profile",
     "recommend",
     "record",
@@ -51,6 +54,7 @@ _HOMES = {
     "GpuSpec": _SPECS,
     "MethodSpec": _SPECS,
     "ModelSpec": _SPECS,
+    "PreflightCallback": "peftadvisor.integrations.preflight",
     "PriceSpec": _SPECS,
     "Profile": "peftadvisor.profiles",
     "ProfileCallback": "peftadvisor.profilers.trainer",
@@ -58,6 +62,7 @@ _HOMES = {
     "RunSpec": _SPECS,
     "TrainingSpec": _SPECS,
     "Watch": "peftadvisor.profilers.watching",
+    "preflight": "peftadvisor.integrations.preflight",
     "record": "peftadvisor.simulator.record",
 }
 

@@ -41,6 +41,21 @@ def live_gpu() -> LiveGpu:
         return LiveGpu(name=names[0], usable_bytes=_usable_bytes(nvml, handles[0]))
 
 
+def free_bytes(uuid: str) -> int:
+    """What no process holds of a GPU now, by its UUID as torch tells it.
+
+    Raises:
+        UsageError: no NVML, no driver, no such GPU, or one that is split by MIG: the driver tells
+            of the whole card only.
+    """
+    asking, remedy = "free memory of the GPU", "say how much there is: limit_bytes="
+    with driver(asking, remedy) as nvml:
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
+        if is_split(nvml, handle):
+            raise UsageError(f"{asking}: it is split by MIG; {remedy}")
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).free)
+
+
 @contextmanager
 def driver(asking: str, remedy: str) -> Iterator[Any]:
     """NVML, opened and closed again; ``asking`` is who wants to know, as messages name it.

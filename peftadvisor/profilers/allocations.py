@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,39 @@ def recorded_allocations(workload: Workload, steps: int) -> Held:
             key = (int(step), phase)
             peaks[key] = max(peaks.get(key, static), int(held[inside].max(initial=0)))
     return Held(phase_bytes=peaks, timeline=thinned((at - at[:1].sum()) / 1e9, held, "seconds"))
+
+
+class AllocationMeter:
+    """Every allocation on the CPU above what was there at the start; it slows what it watches.
+
+    ``start`` begins the record and ``peak_bytes`` ends it. ``held_bytes`` are those of before.
+    """
+
+    def __init__(self, held_bytes: int) -> None:
+        self._before = self._peak = held_bytes
+        self._record = ExitStack()
+        self._profiler: Any = None
+
+    def start(self) -> None:
+        """Forget what was before."""
+        self.close()
+        self._record.enter_context(_uncollected())
+        self._profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+        self._record.enter_context(self._profiler)
+
+    def peak_bytes(self) -> int:
+        """Most bytes since then."""
+        if self._profiler is not None:
+            profiler = self._profiler
+            self.close()
+            events = list(profiler.profiler.kineto_results.events())
+            self._peak = int(_held(events, self._before)[1].max(initial=self._before))
+        return self._peak
+
+    def close(self) -> None:
+        """End the record, if there is one."""
+        self._record.close()
+        self._profiler = None
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class ProfileCallback(TrainerCallback):
             UsageError: the optimizer has no hooks, or one process drives several GPUs.
         """
         self.close()
-        model, optimizer = parts.get("model"), _inner(parts.get("optimizer"))
+        model, optimizer = parts.get("model"), inner_optimizer(parts.get("optimizer"))
         if model is None or not isinstance(optimizer, TorchOptimizer):
             raise UsageError("ProfileCallback watches a model and a torch optimizer; take it out")
         if getattr(args, "n_gpu", 1) > 1:
@@ -152,7 +152,7 @@ def watched_profile(
     )
 
 
-def _inner(optimizer: Any) -> Any:
+def inner_optimizer(optimizer: Any) -> Any:
     """The optimizer that steps, out of what accelerate wraps it in."""
     while isinstance(inner := getattr(optimizer, "optimizer", None), TorchOptimizer):
         optimizer = inner
