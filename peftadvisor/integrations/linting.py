@@ -22,12 +22,14 @@ from peftadvisor.profiles import Estimate
 _LEVELS: Mapping[str, Level] = {"warns": "warning", "conflict": "note"}
 _SAVED_BYTES = 6  # per trained parameter: two states in 1 byte for 4
 _TINY = 0.01
+_LEFT_TO_USERS = ("trainer", "runspec")
+"""Tools that do not themselves have the inputs of a frozen model require gradients."""
 KEYS: Mapping[str, str] = {
     "alpha-alone": "alpha",
     "rank-alone": "rank",
     "reentrant-frozen": "gradient_checkpointing",
     "tiny-8bit": "optimizer",
-    "packed-mask": "packing",
+    "packed-mask": "padded",
     "gpus-batch": "micro_batch_size",
     "pure-fp16": "dtype",
     "bf16-unsupported": "dtype",
@@ -116,11 +118,17 @@ def _alpha_alone(linted: _Linted) -> bool:
 
 
 def _rank_alone(linted: _Linted) -> bool:
-    return linted.given("rank") and linted.has("alpha") and not linted.given("alpha")
+    """Alpha is not given, and the tool's default does not follow the rank."""
+    method = find_method(linted.config.method.name)
+    settings = method.settings(linted.config.method)
+    rank, alpha = settings.get("rank"), settings.get("alpha")
+    alone = linted.given("rank") and alpha is not None and not linted.given("alpha")
+    return alone and rank != method.defaults["rank"] and alpha not in (rank, 2 * (rank or 0))
 
 
 def _reentrant_frozen(linted: _Linted) -> bool:
-    reentrant = linted.config.training.gradient_checkpointing == "reentrant"
+    t = linted.config.training
+    reentrant = t.gradient_checkpointing == "reentrant" and linted.config.tool in _LEFT_TO_USERS
     return reentrant and find_method(linted.config.method.name).family != "full"
 
 
@@ -132,9 +140,10 @@ def _tiny_8bit(linted: _Linted) -> bool:
 
 
 def _packed_mask(linted: _Linted) -> bool:
-    t = linted.config.training
-    packed = next((t for t in linted.config.traced if t.name == "packing" and t.value), None)
-    return packed is not None and t.attention != "flash_attention_2"
+    """Packing is asked for by a key of the file, and documents are not kept apart by lengths."""
+    by = next((t for t in linted.config.traced if t.name == "padded"), None)
+    asked = by is not None and by.key is not None and "pack" in by.key and ": true" in by.source
+    return asked and linted.config.training.attention != "flash_attention_2"
 
 
 def _gpus_batch(linted: _Linted) -> bool:

@@ -1,4 +1,7 @@
-"""A run of ours as JSON: the ``run`` object of ``peftadvisor estimate --format json``, or all."""
+"""A run of ours as JSON: the ``run`` object of ``peftadvisor estimate --format json``, or all.
+
+Beside what the contract has, ``learning_rate`` and ``job`` may be told, for the rules on them.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +61,8 @@ def read(file: ConfigFile) -> ReadConfig:
         model=model,
         method=method,
         training=training,
-        job=Job(),
-        learning_rate=None,
+        job=_job(reader, at),
+        learning_rate=reader.take("learning_rate", f"{at}learning_rate", amount, None, "not said"),
         gpus=gpus,
         sharding=sharding,
         notes=(),
@@ -68,8 +71,24 @@ def read(file: ConfigFile) -> ReadConfig:
     )
 
 
+def _job(reader: Reader, at: str) -> Job:
+    """What the run is for: beyond the contract of an estimate, as the user may add it."""
+    hints = get_type_hints(Job)
+    found = {
+        field.name: reader.take(
+            field.name,
+            f"{at}job.{field.name}",
+            _reads_optional(hints[field.name]),
+            None,
+            "not said",
+        )
+        for field in dataclasses.fields(Job)
+    }
+    return Job(**found)
+
+
 def _require_mappings(reader: Reader, run: Mapping[str, Any], at: str) -> None:
-    for key in ("method_config", "training"):
+    for key in ("method_config", "training", "job"):
         found = {} if run.get(key) is None else run[key]
         if not isinstance(found, Mapping):
             raise UsageError(f"{reader.file}: '{at}{key}' is {shown(found)}; write a mapping")
@@ -110,6 +129,10 @@ def _training(reader: Reader, at: str) -> TrainingSpec:
 
 def _reads(kind: Any) -> Callable[[Any], Any]:
     return _PLAIN.get(kind) or _choice(get_args(kind))
+
+
+def _reads_optional(kind: Any) -> Callable[[Any], Any]:
+    return _reads(next(inner for inner in get_args(kind) if inner is not type(None)))
 
 
 def _choice(choices: tuple[str, ...]) -> Callable[[Any], Any]:
