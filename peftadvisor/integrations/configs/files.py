@@ -22,7 +22,7 @@ MAX_NODES = 20_000
 """Values in all, those behind aliases counted as often as they appear."""
 
 _REMEDY = "pass a training config of axolotl, LLaMA-Factory, TRL, torchtune or transformers"
-_MISREAD = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
+_MISREAD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -103,14 +103,7 @@ def _yaml(text: str, shown: str) -> Any:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = one_line(str(error.problem or error.context))
         raise UsageError(f"{shown} is not valid YAML ({where}{problem})") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-        TypeError,
-        KeyError,
-        OverflowError,
-    ) as error:
+    except (yaml.YAMLError, *_MISREAD) as error:
         problem = one_line(" ".join(str(error).split())[:120])
         raise UsageError(f"{shown} is not valid YAML ({problem})") from None
 
