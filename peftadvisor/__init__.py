@@ -9,7 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from peftadvisor.advisor.question import Recommendation
+    from peftadvisor.integrations.checked import Verdict
     from peftadvisor.integrations.preflight import PreflightCallback, preflight
     from peftadvisor.profilers.trainer import ProfileCallback
     from peftadvisor.profilers.watching import Watch
@@ -39,7 +42,9 @@ __all__ = [
     "Recommendation",
     "RunSpec",
     "TrainingSpec",
+    "Verdict",
     "Watch",
+    "check",
     "estimate",
     "preflight",
     "profile",
@@ -61,6 +66,7 @@ _HOMES = {
     "Recommendation": "peftadvisor.advisor.question",
     "RunSpec": _SPECS,
     "TrainingSpec": _SPECS,
+    "Verdict": "peftadvisor.integrations.checked",
     "Watch": "peftadvisor.profilers.watching",
     "preflight": "peftadvisor.integrations.preflight",
     "record": "peftadvisor.simulator.record",
@@ -140,6 +146,37 @@ def profile(
         return simulated_profile(*what, gpu_of(device))
     measured: Profile = in_child(measured_profile, *what, device, steps=steps, say=lambda _: None)
     return measured
+
+
+def check(
+    config: str | Path,
+    gpu: str | GpuSpec,
+    *,
+    gpus: int | None = None,
+    budget: Budget | None = None,
+    examples: int | None = None,
+) -> Verdict:
+    """Check another tool's training config for a GPU before it is launched.
+
+    ``config`` is a file of axolotl, LLaMA-Factory, TRL, torchtune, transformers with PEFT, or one
+    of our own; ``gpu`` a spec or a name, ``auto`` for the card in here; ``examples`` is the size
+    of an epoch. Limits of ``budget`` on hours and dollars are gates.
+
+    Raises:
+        UsageError: the file is no such config, or its run cannot be predicted.
+    """
+    from peftadvisor import specs
+    from peftadvisor.integrations import checking, gates, lookup
+
+    asked = budget or specs.Budget()
+    terms = checking.Terms(
+        gpu=lookup.gpu_spec(gpu, None) if isinstance(gpu, str) else gpu,
+        gpus=gpus,
+        budget=asked,
+        gates=gates.Gates(max_hours=asked.max_hours, max_usd=asked.max_usd),
+        job=specs.Job(examples=examples),
+    )
+    return checking.check(config, terms)
 
 
 def __getattr__(name: str) -> Any:
