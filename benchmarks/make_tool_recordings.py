@@ -2,15 +2,17 @@
 
     python benchmarks/make_tool_recordings.py [--models a,b] [--workers 2] [--out DIR]
 
-The configs are those of ``tool_configs/``: the usual ones of each tool, for each model. Every
-recording holds for all ranks. Resumable: what is already recorded is skipped.
+The configs are those of ``tool_configs/``: the usual ones of each tool, for each model. A
+recording holds for all ranks, or there is one for each of the usual ones. Resumable: what is
+already recorded is skipped.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,13 +21,17 @@ from peftadvisor.data.models import find_model
 from peftadvisor.errors import PeftAdvisorError
 from peftadvisor.integrations.configs.files import read_config_file
 from peftadvisor.integrations.configs.recognising import tool_of
-from peftadvisor.simulator.library import BUNDLED, Variant
-from peftadvisor.simulator.record import record_growing
+from peftadvisor.simulator.attention import Device
+from peftadvisor.simulator.library import BUNDLED, REPRESENTATIVE, Variant
+from peftadvisor.simulator.record import record, record_growing
 from peftadvisor.simulator.recorder import InexactError
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.regimes import Lengths, Regime
 
 CONFIGS = Path(__file__).with_name("tool_configs")
 MODELS = "meta-llama/Llama-3.1-8B,meta-llama/Llama-3.2-1B,Qwen/Qwen2.5-7B,mistralai/Mistral-7B-v0.1"
+RANKS = (8, 16, 32, 64)
+"""Where one recording does not hold for all: 8-bit states of small tensors stay in fp32."""
 ANY: tuple[Lengths, ...] = ("any", "aligned")
 
 
@@ -52,7 +58,7 @@ def record_model(model_id: str, out: Path) -> str:
     for variant in every:
         for single in (False, True):
             pieces = [Regime(single, lengths, 0) for lengths in ANY]
-            if any(_grown(variant, piece, out) for piece in pieces):
+            if any(_there(variant, piece, out) for piece in pieces):
                 skipped += 1
                 continue
             try:
@@ -64,24 +70,44 @@ def record_model(model_id: str, out: Path) -> str:
     return "\n  ".join([line, *failed])
 
 
-def _grown(variant: Variant, piece: Regime, out: Path) -> bool:
-    """Whether a recording for all ranks is there; one in the user's cache is taken over."""
-    recording = variant.find(piece)
-    if recording is None or recording.growth is None:
+def _there(variant: Variant, piece: Regime, out: Path) -> bool:
+    """Whether it is recorded for all ranks, or the usual ones; taken over from the user's cache."""
+    found = {v: v.find(piece) for v in (variant, *_ranked(variant))}
+    grown = found[variant] is not None and found[variant].growth is not None
+    wanted = [variant] if grown else _ranked(variant)
+    if not all(found[v] for v in wanted):
         return False
-    variant.keep(piece, recording, out)
+    for v in wanted:
+        v.keep(piece, found[v], out)
     return True
 
 
+def _ranked(variant: Variant) -> list[Variant]:
+    method = variant.method
+    return [replace(variant, method=method.with_settings(rank=rank)) for rank in RANKS]
+
+
 def _record(variant: Variant, pieces: list[Regime], out: Path) -> None:
-    """For any lengths, else for aligned ones."""
-    for piece in pieces:
+    """For all ranks, else for the usual ones; for any lengths, else for aligned ones."""
+    try:
+        _first_exact(lambda piece: variant.keep(piece, record_growing(variant, piece), out), pieces)
+    except InexactError:
+        for ranked in _ranked(variant):
+            _first_exact(lambda piece, v=ranked: v.keep(piece, _recorded(v, piece), out), pieces)
+
+
+def _first_exact(keep: Callable[[Regime], None], pieces: list[Regime]) -> None:
+    for piece in pieces[:-1]:
         try:
-            variant.keep(piece, record_growing(variant, piece), out)
-            return
-        except InexactError as error:
-            last = error
-    raise last
+            return keep(piece)
+        except InexactError:
+            continue
+    return keep(pieces[-1])
+
+
+def _recorded(variant: Variant, piece: Regime) -> Recording:
+    device = Device(REPRESENTATIVE[variant.kernels])
+    return record(variant.model, variant.method, variant.training, device, piece)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from peftadvisor.profiles import Estimate
 
 def test_the_list_of_names_is_sorted_and_complete() -> None:
     assert peftadvisor.__all__ == sorted(peftadvisor.__all__)
-    functions = {"estimate", "profile", "recommend"}
+    functions = {"check", "estimate", "profile", "recommend"}
     assert set(peftadvisor.__all__) == functions | set(peftadvisor._HOMES)
     assert set(peftadvisor.__all__) <= set(dir(peftadvisor))
 
