@@ -100,7 +100,7 @@ def read_baseline(path: str) -> Mapping[str, Earlier]:
         return {each["config"]["path"]: _earlier(path, each) for each in _checks(found)}
     except OSError as error:
         raise UsageError(f"{shown} cannot be read ({error.strerror}); {_REMEDY}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise UsageError(f"{shown} is no check's JSON; {_REMEDY}") from None
 
 
