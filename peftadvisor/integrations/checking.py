@@ -17,13 +17,14 @@ from peftadvisor.integrations.checked import Fix, Problem, Verdict
 from peftadvisor.integrations.configs.editing import edited, lines
 from peftadvisor.integrations.configs.files import read_config_file
 from peftadvisor.integrations.configs.recognising import tool_of
+from peftadvisor.integrations.configs.stored import as_stored
 from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
 from peftadvisor.integrations.gates import Gates, missed
 from peftadvisor.integrations.linting import key_of, lint
 from peftadvisor.integrations.lookup import model_spec
 from peftadvisor.profiles import Estimate
 from peftadvisor.simulator.obtain import Progress
-from peftadvisor.specs import Budget, GpuSpec, Job, RunSpec
+from peftadvisor.specs import Budget, GpuSpec, Job, ModelSpec, RunSpec
 from peftadvisor.units import format_bytes
 
 _WORDS: Mapping[str, str] = {
@@ -64,7 +65,9 @@ def check(path: str | Path, terms: Terms, progress: Progress | None = None) -> V
     tool = tool_of(file)
     try:
         config = _with_job(tool.read(file), terms.job)
-        run = _run(config, terms)
+        model = model_spec(config.model)
+        config = as_stored(config, model)
+        run = _run(config, model, terms)
         found = estimate(run, budget=terms.budget, job=config.job, progress=progress)
         problems = (
             *_memory_problem(config, found, terms.budget),
@@ -101,9 +104,9 @@ def _with_job(config: ReadConfig, told: Job) -> ReadConfig:
     return dataclasses.replace(config, job=Job(**merged))
 
 
-def _run(config: ReadConfig, terms: Terms) -> RunSpec:
+def _run(config: ReadConfig, model: ModelSpec, terms: Terms) -> RunSpec:
     return RunSpec(
-        model=model_spec(config.model),
+        model=model,
         method=config.method,
         training=config.training,
         gpu=terms.gpu,
