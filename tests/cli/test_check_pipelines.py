@@ -17,6 +17,8 @@ from tests.pipelines import ROOT, hook_command, hook_files, make_repository, rea
 PROGRAM = """
 import sys
 from peftadvisor.cli.main import main
+from peftadvisor.simulator import obtain
+obtain.find_spec = lambda name: None  # nothing is recorded: what ships answers
 sys.exit(main())
 """
 CONFIG, JOB = yaml.safe_load_all(
@@ -37,6 +39,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     folder = make_repository(tmp_path / "work", files)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("peftadvisor.simulator.obtain.find_spec", lambda name: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
 
 
