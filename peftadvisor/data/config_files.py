@@ -73,13 +73,22 @@ def _read(path: Path, shown: str) -> bytes:
         raise UsageError(f"{shown} cannot be read ({reason}); {_REMEDY}") from None
 
 
-def _parse(content: bytes, shown: str) -> dict[str, Any]:
+def decoded(content: bytes, shown: str, remedy: str) -> str:
+    """A file's content as text.
+
+    Raises:
+        UsageError: there is nothing in it, or it is not UTF-8.
+    """
     if not content.strip():
-        raise UsageError(f"{shown} is empty; {_REMEDY}")
+        raise UsageError(f"{shown} is empty; {remedy}")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UsageError(f"{shown} is not UTF-8 text; {_REMEDY}") from None
+        raise UsageError(f"{shown} is not UTF-8 text; {remedy}") from None
+
+
+def _parse(content: bytes, shown: str) -> dict[str, Any]:
+    text = decoded(content, shown, _REMEDY)
     try:
         config = json.loads(text)
     except json.JSONDecodeError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from peftadvisor.data.config_files import decoded
 from peftadvisor.data.names import one_line
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs.value import ConfigFile, Language
@@ -34,7 +35,7 @@ def read_config_file(path: str | Path) -> ConfigFile:
             JSON, no mapping, or nested or aliased beyond any config.
     """
     shown = one_line(str(path))
-    text = _text(_bytes(Path(path), shown), shown)
+    text = decoded(_bytes(Path(path), shown), shown, _REMEDY)
     language: Language = "json" if text.lstrip().startswith("{") else "yaml"
     values = _json(text, shown) if language == "json" else None
     if values is None:
@@ -64,16 +65,6 @@ def _bytes(path: Path, shown: str) -> bytes:
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "bad path"
         raise UsageError(f"{shown} cannot be read ({reason}); {_REMEDY}") from None
-
-
-def _text(content: bytes, shown: str) -> str:
-    if not content.strip():
-        raise UsageError(f"{shown} is empty; {_REMEDY}")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UsageError(f"{shown} is not UTF-8 text; {_REMEDY}") from None
-    return text
 
 
 def _json(text: str, shown: str) -> Any:

@@ -18,10 +18,8 @@ def has_liger(model: str) -> bool:
     return found is None or found in MODEL_TYPES
 
 
-def _to_checkpointing(value: Any, config: ReadConfig) -> dict[str, Any] | None:
-    by_fsdp = any(traced.key == FSDP_CHECKPOINTING for traced in config.traced)
-    if by_fsdp and value == "none":
-        return None
+def checkpointing(value: Any) -> dict[str, Any]:
+    """TrainingArguments that say a kind of checkpointing."""
     reentrant = REENTRANT[value]
     if reentrant is None:
         return {"gradient_checkpointing": False}
@@ -29,6 +27,11 @@ def _to_checkpointing(value: Any, config: ReadConfig) -> dict[str, Any] | None:
         "gradient_checkpointing": True,
         "gradient_checkpointing_kwargs": {"use_reentrant": reentrant},
     }
+
+
+def _to_checkpointing(value: Any, config: ReadConfig) -> dict[str, Any] | None:
+    by_fsdp = any(traced.key == FSDP_CHECKPOINTING for traced in config.traced)
+    return None if by_fsdp and value == "none" else checkpointing(value)
 
 
 def _to_optimizer(value: Any, config: ReadConfig) -> dict[str, Any] | None:

@@ -6,21 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from peftadvisor.integrations.configs.changes import Say
+from peftadvisor.integrations.configs.trainer_edits import checkpointing
 from peftadvisor.integrations.configs.value import ReadConfig
-from peftadvisor.integrations.exports.schedule import OPTIMIZERS, REENTRANT
+from peftadvisor.integrations.exports.schedule import OPTIMIZERS
 
 
 def _to_checkpointing(value: Any, config: ReadConfig) -> dict[str, Any] | None:
     forced = config.sharding == "zero-3" and config.method.name != "full"
     if forced and value == "non-reentrant":  # made reentrant, whatever is said
         return None
-    reentrant = REENTRANT[value]
-    if reentrant is None:
-        return {"gradient_checkpointing": False}
-    return {
-        "gradient_checkpointing": True,
-        "gradient_checkpointing_kwargs": {"use_reentrant": reentrant},
-    }
+    return checkpointing(value)
 
 
 def _to_quantization(value: Any, config: ReadConfig) -> dict[str, Any] | None:
