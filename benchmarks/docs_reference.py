@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -128,14 +129,22 @@ def python() -> str:
 
 
 def _member(name: str, member: Any) -> str:
-    words = inspect.cleandoc(member.__doc__ or "").replace("``", "`").replace("Raises:", "Raises:\n")
+    words = _words(member)
     if dataclasses.is_dataclass(member):
         fields = dataclasses.fields(member)
         rows = ((f"`{f.name}`", f"`{f.type}`", _default(f)) for f in fields)
         return f"## {name}\n\n{words}\n\n{table(('field', 'type', 'default'), rows)}"
-    signature = inspect.signature(member)
-    shown = f"{name}{signature}".replace("'", "")
+    # annotations are strings, and would be shown in quotes
+    shown = re.sub(r"(: |-> )'([^']+)'", r"\1\2", f"{name}{inspect.signature(member)}")
     return f"## {name}\n\n```python\n{shown}\n```\n\n{words}\n"
+
+
+def _words(member: Any) -> str:
+    """A docstring in Markdown: what is raised as a list."""
+    text = inspect.cleandoc(member.__doc__ or "").replace("``", "`")
+    words, raises, errors = text.partition("Raises:\n")
+    items = re.sub(r"^    (\w+): ", r"- `\1`: ", errors, flags=re.MULTILINE)
+    return f"{words}{raises}\n{items}" if raises else text
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

@@ -6,6 +6,8 @@ A fenced block of ``sh``, ``bash``, ``console`` or ``text`` holds commands: line
     <!-- file: configs/sft.yaml -->      the block is that file, for the commands of this page
     <!-- exits: 3 -->                    its commands end with this code
     <!-- not run: needs a GPU -->        why its commands are not run
+    <!-- with: torch -->                 they record, which takes the real libraries
+    <!-- copy: tests/measured_rows.csv --> that file of the repository is there as well
 
 In a ``console`` block the lines after a command are what it prints, 100 columns wide; a line
 ``[...]`` stands for any number of lines.
@@ -17,9 +19,11 @@ import io
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,8 +32,8 @@ PROGRAM = "peftadvisor"
 CUT = "[...]"
 WIDTH = 100
 _SHELLS = ("sh", "bash", "console", "text")
-_FENCE = re.compile(r"^(\s*)```([a-z]*)[^\n]*\n(.*?)^\1```[^\n]*$", re.DOTALL | re.MULTILINE)
-_MARK = re.compile(r"<!-- (file|exits|not run): (.+?) -->\s*\Z")
+_FENCE = re.compile(r"^( *)```([a-z]*)[^\n]*\n(.*?)^\1```[^\n]*$", re.DOTALL | re.MULTILINE)
+_MARK = re.compile(r"<!-- (file|exits|not run|with|copy): (.+?) -->\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Block:
     @property
     def commands(self) -> list[list[str]]:
         """The arguments of every command of ours in it."""
-        return [] if self.language not in _SHELLS else list(_commands(self.body))
+        return [] if self.language not in _SHELLS else list(commands(self.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def _commands(body: str) -> Iterator[list[str]]:
+def commands(body: str) -> Iterator[list[str]]:
+    """The arguments of every command of ours in a shell's text."""
     for line in body.replace("\\\n", " ").splitlines():
         for part in line.removeprefix("$ ").split("&&"):
             words = shlex.split(part, comments=True) if part.split()[:1] == [PROGRAM] else []
@@ -98,10 +103,14 @@ def put_files(text: str, folder: Path) -> None:
             path = folder / block.marks["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.body, encoding="utf-8")
+        if "copy" in block.marks:
+            name = block.marks["copy"]
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
 
 
-def run(arguments: list[str], folder: Path) -> Ran:
-    """Run a command in a folder, as where torch is not installed and nothing is kept yet."""
+def run(arguments: list[str], folder: Path, *, light: bool = True) -> Ran:
+    """Run a command in a folder; light is as where torch is not installed."""
     from peftadvisor.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
@@ -109,7 +118,7 @@ def run(arguments: list[str], folder: Path) -> Ran:
     cleared = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "PEFTADVISOR_STORE", "PYTORCH_ALLOC_CONF")
     with (
         patch.dict(os.environ, {**home, "HF_HUB_OFFLINE": "1"}),
-        patch("peftadvisor.simulator.obtain.find_spec", lambda _: None),
+        patch("peftadvisor.simulator.obtain.find_spec", _nothing if light else find_spec),
         chdir(folder),
         redirect_stdout(out),
         redirect_stderr(err),
@@ -118,6 +127,10 @@ def run(arguments: list[str], folder: Path) -> Ran:
             os.environ.pop(name, None)
         code = main(arguments)
     return Ran(code, out.getvalue(), err.getvalue())
+
+
+def _nothing(_: str) -> None:
+    """What is found of a library in a light install."""
 
 
 def sessions(body: str) -> Iterator[tuple[str, str]]:
@@ -141,13 +154,12 @@ def agrees(shown: str, printed: str) -> bool:
 
 
 def renewed(shown: str, printed: str) -> str:
-    """What a page is to show now: of a cut text the same number of lines before and behind."""
-    head, cut, tail = _lines(shown).partition(f"{CUT}\n")
-    if not cut:
+    """What a page is to show now: of a cut text the lines that begin with the same words."""
+    if CUT not in shown:
         return _lines(printed)
-    lines = _lines(printed).splitlines(keepends=True)
-    first, last = head.count("\n"), tail.count("\n")
-    return "".join([*lines[:first], cut, *(lines[len(lines) - last :] if last else [])])
+    by_word = {line.split()[0]: line for line in reversed(printed.splitlines()) if line.split()}
+    kept = shown.strip("\n").splitlines()
+    return "".join(f"{by_word.get(line.partition(' ')[0], line)}\n" for line in kept)
 
 
 def _lines(text: str) -> str:

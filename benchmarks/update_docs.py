@@ -21,6 +21,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.docs_reference import MAKERS  # noqa: E402
 from benchmarks.docs_sessions import (  # noqa: E402
     blocks,
+    commands,
     pages,
     put_files,
     renewed,
@@ -53,15 +54,9 @@ def _printed(body: str, folder: Path, shown: bool) -> str:
         return body
     lines = []
     for command, printed in sessions(body):
-        (arguments,) = _arguments(command)
+        (arguments,) = commands(command)
         lines += [command, renewed(printed, run(arguments, folder).out)]
     return "".join(lines)
-
-
-def _arguments(command: str) -> list[list[str]]:
-    from benchmarks.docs_sessions import _commands
-
-    return list(_commands(command))
 
 
 def main(options: list[str]) -> int:
