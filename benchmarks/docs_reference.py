@@ -91,7 +91,7 @@ def methods() -> str:
 def listing(kind: str) -> str:
     """A catalog with the columns that ``peftadvisor list`` shows."""
     from peftadvisor.cli.listings import KINDS
-    from peftadvisor.report.text import _cell, _COLUMNS
+    from peftadvisor.report.text import _COLUMNS, _cell
 
     rows = KINDS[kind]()
     heads = [_COLUMNS.get(name, (name.replace("_", " "), str))[0] for name in rows.columns]
