@@ -7,7 +7,7 @@ A fenced block of ``sh``, ``bash``, ``console`` or ``text`` holds commands: line
     <!-- exits: 3 -->                    its commands end with this code
     <!-- not run: needs a GPU -->        why its commands are not run
     <!-- with: torch -->                 they record, which takes the real libraries
-    <!-- copy: tests/measured_rows.csv --> that file of the repository is there as well
+    <!-- copy: tests/a.csv as b.csv -->  that file of the repository is there, under this name
 
 In a ``console`` block the lines after a command are what it prints, 100 columns wide; a line
 ``[...]`` stands for any number of lines.
@@ -50,6 +50,21 @@ class Block:
     def commands(self) -> list[list[str]]:
         """The arguments of every command of ours in it."""
         return [] if self.language not in _SHELLS else list(commands(self.body))
+
+    @property
+    def code(self) -> int:
+        """The exit code that its commands must have."""
+        return int(self.marks.get("exits", "0"))
+
+    @property
+    def light(self) -> bool:
+        """Whether its commands do without torch."""
+        return "with" not in self.marks
+
+    @property
+    def unrun(self) -> str:
+        """Why its commands are not run, if they are not."""
+        return self.marks.get("not run", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +119,10 @@ def put_files(text: str, folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.body, encoding="utf-8")
         if "copy" in block.marks:
-            name = block.marks["copy"]
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            source, _, name = block.marks["copy"].partition(" as ")
+            path = folder / (name or source)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / source, path)
 
 
 def run(arguments: list[str], folder: Path, *, light: bool = True) -> Ran:

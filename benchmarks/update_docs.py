@@ -20,6 +20,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.docs_reference import MAKERS  # noqa: E402
 from benchmarks.docs_sessions import (  # noqa: E402
+    Block,
     blocks,
     commands,
     pages,
@@ -43,19 +44,22 @@ def told(text: str) -> str:
         put_files(text, Path(folder))
         parts, at = [], 0
         for block in blocks(text):
-            shown = block.language == "console" and "not run" not in block.marks
-            parts += [text[at : block.start], _printed(block.body, Path(folder), shown)]
+            parts += [text[at : block.start], _printed(block, Path(folder))]
             at = block.end
         return "".join([*parts, text[at:]])
 
 
-def _printed(body: str, folder: Path, shown: bool) -> str:
-    if not shown:
-        return body
+def _printed(block: Block, folder: Path) -> str:
+    """The block as it is to be: shown commands rest on the files of the page alone."""
+    if block.language != "console" or block.unrun:
+        return block.body
     lines = []
-    for command, printed in sessions(body):
+    for command, printed in sessions(block.body):
         (arguments,) = commands(command)
-        lines += [command, renewed(printed, run(arguments, folder).out)]
+        ran = run(arguments, folder, light=block.light)
+        if ran.code != block.code:
+            sys.exit(f"{command}ended with {ran.code}, not {block.code}\n{ran.err}")
+        lines += [command, renewed(printed, ran.out)]
     return "".join(lines)
 
 

@@ -52,20 +52,20 @@ def test_commands_run_and_print_what_is_shown(page: Path, tmp_path: Path) -> Non
     text = page.read_text(encoding="utf-8")
     put_files(text, tmp_path)
     for block in blocks(text):
-        if "not run" in block.marks:
+        if block.unrun:
             continue
-        if "with" in block.marks:
+        if not block.light:
             pytest.importorskip(block.marks["with"])
-        code, light = int(block.marks.get("exits", "0")), "with" not in block.marks
         if block.language == "console":
             for command, shown in sessions(block.body):
                 (arguments,) = commands(command)
-                ran = run(arguments, tmp_path, light=light)
-                assert (ran.code, ran.err) == (code, ""), command
+                ran = run(arguments, tmp_path, light=block.light)
+                assert ran.code == block.code, ran.err
                 assert agrees(shown, ran.out), f"{command}: python benchmarks/update_docs.py"
         else:
             for arguments in block.commands:
-                assert run(arguments, tmp_path, light=light).code == code, arguments
+                ran = run(arguments, tmp_path, light=block.light)
+                assert ran.code == block.code, (arguments, ran.err)
 
 
 def test_every_page_is_in_the_sample() -> None:
@@ -80,10 +80,10 @@ def test_every_page_is_in_the_sample() -> None:
 
 def test_few_commands_are_not_run() -> None:
     found = [
-        block.marks["not run"]
+        block.unrun
         for path in pages()
         for block in blocks(path.read_text(encoding="utf-8"))
-        if "not run" in block.marks
+        if block.unrun
     ]
     assert set(found) == NOT_RUN
     assert len(found) <= 9
@@ -155,8 +155,8 @@ def test_commands_are_found() -> None:
 def test_files_of_a_page(tmp_path: Path) -> None:
     put_files("<!-- file: a/b.yaml -->\n```yaml\nx: 1\n\ny: 2\n```\n", tmp_path)
     assert (tmp_path / "a" / "b.yaml").read_text() == "x: 1\n\ny: 2\n"
-    put_files("<!-- copy: Makefile -->\n```sh\nls\n```\n", tmp_path)
-    assert (tmp_path / "Makefile").read_bytes() == (ROOT / "Makefile").read_bytes()
+    put_files("<!-- copy: Makefile as b/c -->\n```sh\nls\n```\n", tmp_path)
+    assert (tmp_path / "b" / "c").read_bytes() == (ROOT / "Makefile").read_bytes()
 
 
 @pytest.mark.parametrize(
