@@ -40,7 +40,7 @@ docs: venv  ## Bring docs up to date with the code, and build the site into site
 	$(BIN)/python benchmarks/update_docs.py
 	$(PYTHON) -m venv $(VENV)-docs
 	$(VENV)-docs/bin/python -m pip install --quiet 'mkdocs-material>=9.5'
-	$(VENV)-docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
 
 package:  ## Build sdist and wheel in throwaway environments, and use what is installed from them
 	$(PYTHON) benchmarks/check_package.py

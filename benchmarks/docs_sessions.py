@@ -9,7 +9,7 @@ A fenced block of ``sh``, ``bash``, ``console`` or ``text`` holds commands: line
     <!-- with: torch -->                 they record, which takes the real libraries
     <!-- copy: tests/a.csv as b.csv -->  that file of the repository is there, under this name
 
-In a ``console`` block the lines after a command are what it prints, 100 columns wide; a line
+In a ``console`` block the lines after a command are what it prints, 80 columns wide; a line
 ``[...]`` stands for any number of lines.
 """
 
@@ -30,7 +30,7 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = "peftadvisor"
 CUT = "[...]"
-WIDTH = 100
+WIDTH = 80
 _SHELLS = ("sh", "bash", "console", "text")
 _FENCE = re.compile(r"^( *)```([a-z]*)[^\n]*\n(.*?)^\1```[^\n]*$", re.DOTALL | re.MULTILINE)
 _MARK = re.compile(r"<!-- (file|exits|not run|with|copy): (.+?) -->\s*\Z")
