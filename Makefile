@@ -5,7 +5,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint types golden accuracy recordings check
+.PHONY: help venv test lint types golden accuracy recordings docs package check
 
 help:  ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,5 +35,14 @@ accuracy: venv  ## Hold predictions against MEASUREMENTS=FILE.csv: docs/accuracy
 
 recordings: venv  ## Record the bundled models anew (minutes to hours; needs no GPU)
 	$(BIN)/python benchmarks/make_recordings.py
+
+docs: venv  ## Bring docs up to date with the code, and build the site into site/
+	$(BIN)/python benchmarks/update_docs.py
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet 'mkdocs-material>=9.5'
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
+
+package:  ## Build sdist and wheel in throwaway environments, and use what is installed from them
+	$(PYTHON) benchmarks/check_package.py
 
 check: lint types test  ## All that must pass before a commit

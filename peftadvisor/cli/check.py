@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from peftadvisor.cli import options
+from peftadvisor.cli import completing, options
 from peftadvisor.cli.output import check_writable, emit, note, progress
 from peftadvisor.errors import UsageError
 from peftadvisor.specs import Budget, Job
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@click.argument("configs", metavar="CONFIG...", nargs=-1, required=True)
+@click.argument(
+    "configs", metavar="CONFIG...", nargs=-1, required=True, shell_complete=completing.files
+)
 @options.on_gpu
 @click.option("--gpus", **options.COUNT, help="How many.  [default: as the config says, else 1]")
 @options.risk

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from peftadvisor.cli import inputs, options
+from peftadvisor.cli import completing, inputs, options
 from peftadvisor.cli.output import check_writable, emit, progress
 from peftadvisor.integrations import lookup
 
@@ -16,6 +16,7 @@ from peftadvisor.integrations import lookup
 @click.option(
     "--methods",
     metavar="A,B|all",
+    shell_complete=completing.several_methods,
     help="These methods, or every one there is.  [default: the twelve in common use]",
 )
 @options.training

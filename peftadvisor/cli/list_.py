@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from peftadvisor.cli import options
+from peftadvisor.cli import completing, options
 from peftadvisor.cli.listings import KINDS, matching, method_sheet
 from peftadvisor.cli.output import check_writable, emit, note
 
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(sorted(KINDS)))
-@click.argument("filter_", metavar="[FILTER]", default="")
+@click.argument("filter_", metavar="[FILTER]", default="", shell_complete=completing.filters)
 @options.output
 def command(kind: str, filter_: str, fmt: str, out: str | None) -> None:
     """Show the models, gpus, methods or prices; FILTER keeps the rows that hold this text.

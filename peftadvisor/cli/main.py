@@ -14,12 +14,13 @@ from typing import Any
 
 import click
 
-from peftadvisor.errors import PeftAdvisorError
+from peftadvisor.errors import PeftAdvisorError, UsageError
 
 _COMMANDS = {
     "calibrate": "peftadvisor.cli.calibrate",
     "check": "peftadvisor.cli.check",
     "compare": "peftadvisor.cli.compare",
+    "doctor": "peftadvisor.cli.doctor",
     "estimate": "peftadvisor.cli.estimate",
     "list": "peftadvisor.cli.list_",
     "profile": "peftadvisor.cli.profile",
@@ -46,20 +47,36 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"peftadvisor {version('peftadvisor')}")
+        click.echo(_versions() if ctx.params["verbose"] else f"peftadvisor {_version()}")
         ctx.exit()
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("peftadvisor")
+
+
+def _versions() -> str:
+    from peftadvisor.integrations.examining import health
+    from peftadvisor.report.health import block
+
+    return block(health())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
-    is_eager=True,
     expose_value=False,
     callback=_print_version,
     help="Show the version and exit.",
+)
+@click.option(
+    "--verbose",
+    is_flag=True,
+    is_eager=True,  # read first, whatever the order, since --version asks for it
+    help="With --version: all that a bug report needs.",
 )
 @click.option(
     "--debug",
@@ -67,7 +84,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     expose_value=False,
     help="Show the traceback of an error (also: PEFTADVISOR_DEBUG=1).",
 )
-def cli() -> None:
+def cli(verbose: bool) -> None:
     """Will this fine-tuning run fit, which method, how long, how much money?
 
     Answers come from recordings of the real models and methods; no GPU, weights or network are
@@ -76,6 +93,8 @@ def cli() -> None:
     Exit codes: 0 done, 1 internal failure, 2 bad input; check and estimate --strict: 3 would not
     fit, 4 fits only above the accepted risk.
     """
+    if verbose:
+        raise UsageError("--verbose goes with --version; give both, or neither")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    code = cli.main(args=arguments, prog_name="peftadvisor", standalone_mode=False)
+    try:
+        code = cli.main(args=arguments, prog_name="peftadvisor", standalone_mode=False)
+    except SystemExit as done:  # what completes for a shell ends so
+        code = done.code
     return code if isinstance(code, int) else 0
 
 

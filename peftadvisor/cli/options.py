@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from peftadvisor.cli import completing
 from peftadvisor.specs import (
     Attention,
     Checkpointing,
@@ -104,9 +105,16 @@ _model = partial(
     click.option,
     "--model",
     metavar="NAME|PATH",
+    shell_complete=completing.models,
     help="A bundled model, a local config.json (or its folder), or a Hub id to fetch.",
 )
-_method = partial(click.option, "--method", metavar="NAME", help="See: peftadvisor list methods.")
+_method = partial(
+    click.option,
+    "--method",
+    metavar="NAME",
+    shell_complete=completing.methods,
+    help="See: peftadvisor list methods.",
+)
 optional_model = _model()
 
 _gpu_memory = click.option("--gpu-memory", metavar="SIZE", help="Its usable memory, such as 24GiB.")
@@ -127,7 +135,11 @@ _expandable_segments = click.option(
 
 on_gpu = bundle(
     click.option(
-        "--gpu", required=True, metavar="NAME", help="A GPU, or 'auto' for the one in here."
+        "--gpu",
+        required=True,
+        metavar="NAME",
+        shell_complete=completing.gpus,
+        help="A GPU, or 'auto' for the one in here.",
     ),
     _gpu_memory,
 )
@@ -145,6 +157,7 @@ where = bundle(
     click.option(
         "--gpu",
         metavar="NAME",
+        shell_complete=completing.gpus,
         help="A GPU, or 'auto' for the one in here.  [default: any that has a price]",
     ),
     _gpu_memory,
@@ -318,7 +331,12 @@ def _form(*formats: str, purpose: str) -> Callable[[Command], Command]:
 
 
 form = _form("text", "json", purpose="For people or for programs.")
-_out = click.option("--out", metavar="PATH", help="Write to this file rather than to stdout.")
+_out = click.option(
+    "--out",
+    metavar="PATH",
+    shell_complete=completing.files,
+    help="Write to this file rather than to stdout.",
+)
 output = bundle(form, _out)
 check_output = bundle(
     _form(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from peftadvisor.cli import asking, options
+from peftadvisor.cli import asking, completing, options
 from peftadvisor.cli.output import check_writable, emit, note, progress, write
 from peftadvisor.errors import UsageError
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--methods",
     metavar="A,B|all",
+    shell_complete=completing.several_methods,
     help="Only these methods, or every one there is.  [default: the twelve in common use]",
 )
 @click.option(

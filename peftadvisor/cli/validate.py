@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from peftadvisor.cli import options
+from peftadvisor.cli import completing, options
 from peftadvisor.cli.output import check_writable, emit, progress
 
 
 @click.command("validate")
-@click.argument("file", metavar="FILE.csv")
+@click.argument("file", metavar="FILE.csv", shell_complete=completing.files)
 @click.option("--source", multiple=True, metavar="NAME", help="Only rows of it; repeatable.")
 @click.option(
     "--fidelity",

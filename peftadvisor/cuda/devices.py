@@ -21,6 +21,36 @@ class LiveGpu:
     usable_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The driver of this machine and the GPUs that it shows; ``split`` are those that MIG cuts."""
+
+    driver: str
+    gpus: tuple[LiveGpu, ...]
+    split: tuple[str, ...] = ()
+
+
+def machine(asking: str, remedy: str) -> Machine:
+    """What the driver says of itself and of every visible GPU.
+
+    Raises:
+        UsageError: no NVML, no driver, or the driver does not answer.
+    """
+    with driver(asking, remedy) as nvml:
+        handles = visible(nvml)
+        names = [_text(nvml.nvmlDeviceGetName(handle)) for handle in handles]
+        return Machine(
+            driver=_text(nvml.nvmlSystemGetDriverVersion()),
+            gpus=tuple(
+                LiveGpu(name=name, usable_bytes=_usable_bytes(nvml, handle))
+                for name, handle in zip(names, handles, strict=True)
+            ),
+            split=tuple(
+                name for name, handle in zip(names, handles, strict=True) if is_split(nvml, handle)
+            ),
+        )
+
+
 def live_gpu() -> LiveGpu:
     """The GPU that a run on this machine would use (the first visible one).
 

@@ -38,6 +38,12 @@ def _comparison(value: Any, width: int, color: bool) -> str:
     return comparison.render(value, width, color)
 
 
+def _health(value: Any, width: int, color: bool) -> str:
+    from peftadvisor.report import health
+
+    return health.render(value, width, color)
+
+
 def _validation(value: Any, width: int, color: bool) -> str:
     from peftadvisor.report import validation
 
@@ -165,6 +171,7 @@ _TEXTS: Mapping[str, Callable[[Any, int, bool], str]] = {
     "Checked": _checked,
     "Comparison": _comparison,
     "Estimate": render_estimate,
+    "Health": _health,
     "Listing": render_list,
     "Recommendation": render_recommendation,
     "Sheet": render_sheet,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from peftadvisor.advisor.comparing import Comparison
     from peftadvisor.advisor.question import Recommendation
     from peftadvisor.integrations.checked import Checked
+    from peftadvisor.integrations.health import Health
     from peftadvisor.integrations.validation import Validation
 
 
@@ -50,4 +51,6 @@ class Sheet:
         return {"schema_version": SCHEMA_VERSION, **self.data}
 
 
-Value: TypeAlias = "Checked | Comparison | Estimate | Listing | Recommendation | Sheet | Validation"
+Value: TypeAlias = (
+    "Checked | Comparison | Estimate | Health | Listing | Recommendation | Sheet | Validation"
+)

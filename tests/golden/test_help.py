@@ -10,7 +10,7 @@ from peftadvisor.cli.main import main
 
 
 @pytest.mark.parametrize(
-    "command", ["", "calibrate", "estimate", "list", "profile", "recommend", "validate"]
+    "command", ["", "calibrate", "doctor", "estimate", "list", "profile", "recommend", "validate"]
 )
 def test_help(
     command: str, golden: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
