@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from peftadvisor.advisor.advised import Advised, Finding
 from peftadvisor.advisor.pilot import PilotPlan
 from peftadvisor.advisor.question import Role
+from peftadvisor.advisor.studying import Study
 from peftadvisor.cost_model.accuracy import QUANTITIES, Accuracy, Compared, Group, Outcome
 from peftadvisor.cost_model.accuracy import Screening
 from peftadvisor.data.names import one_line
@@ -304,3 +305,12 @@ def _parsed(path: Path, shown: str) -> Any:
         raise UsageError(f"{shown} is not valid JSON ({where}); {_REMEDY}") from None
     except (ValueError, RecursionError):
         raise UsageError(f"{shown} holds numbers or nesting beyond any answer") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What a report tells: an answer, where it is from, and what was worked out besides."""
+
+    source: str
+    answer: Answer
+    study: Study | None = None

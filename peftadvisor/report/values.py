@@ -11,6 +11,7 @@ from peftadvisor.profiles import SCHEMA_VERSION, Estimate
 if TYPE_CHECKING:
     from peftadvisor.advisor.comparing import Comparison
     from peftadvisor.advisor.question import Recommendation
+    from peftadvisor.integrations.answers import Story
     from peftadvisor.integrations.checked import Checked
     from peftadvisor.integrations.validation import Validation
 
@@ -50,4 +51,6 @@ class Sheet:
         return {"schema_version": SCHEMA_VERSION, **self.data}
 
 
-Value: TypeAlias = "Checked | Comparison | Estimate | Listing | Recommendation | Sheet | Validation"
+Value: TypeAlias = (
+    "Checked | Comparison | Estimate | Listing | Recommendation | Sheet | Story | Validation"
+)
