@@ -68,13 +68,15 @@ class Offer:
     spot_usd_per_hour: float | None
     usd_per_million_tokens: float
     usd_total: float | None
+    confidence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """What was worked out of one run, and of methods beside it.
 
-    ``saved_bytes_per_token`` has a method's activations that are held when backward begins.
+    ``saved_bytes_per_token`` has a method's activations that are held when backward begins, and
+    says which methods run with checkpointing.
     ``missing`` says of what is left out why it is.
     """
 
@@ -156,9 +158,11 @@ def _saved(estimates: Sequence[Estimate]) -> dict[str, float]:
     saved: dict[str, float] = {}
     for estimate in estimates:
         run = with_implied_quantization(estimate.run)
-        found = None if run.method.name in saved else stops.Files().known(run)
+        checkpointed = run.training.gradient_checkpointing != "none"
+        name = f"{run.method.name}{', checkpointing' if checkpointed else ''}"
+        found = None if name in saved else stops.Files().known(run)
         if found:
-            saved[run.method.name] = saved_bytes_per_token(found)
+            saved[name] = saved_bytes_per_token(found)
     return saved
 
 
@@ -172,8 +176,14 @@ def _offers(run: RunSpec, budget: Budget, files: stops.Files) -> tuple[Offer, ..
         if found and rows:
             estimate = from_simulated(there, found, budget)
             offers += [_offer(estimate, row) for row in rows]
-    order = {"fits": 0, "tight": 1, "oom": 2}
-    return tuple(sorted(offers, key=lambda o: (order[o.verdict], o.usd_per_million_tokens)))
+    return tuple(sorted(offers, key=_rank))
+
+
+def _rank(offer: Offer) -> tuple[int, bool, float]:
+    """What fits first, then prices that are sure, then the cheapest."""
+    verdicts: tuple[Verdict, ...] = ("fits", "tight", "oom")
+    unsure = offer.confidence == "low"
+    return verdicts.index(offer.verdict), unsure, offer.usd_per_million_tokens
 
 
 def _offer(estimate: Estimate, price: PriceSpec) -> Offer:
@@ -197,4 +207,5 @@ def _offer(estimate: Estimate, price: PriceSpec) -> Offer:
         spot_usd_per_hour=None if spot is None else spot * run.gpus,
         usd_per_million_tokens=hourly / 3600 / time.tokens_per_s * 1e6,
         usd_total=None if hours is None else hours * hourly,
+        confidence=price.confidence,
     )

@@ -81,11 +81,15 @@ class Cards:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A figure to walk along; ``moments`` says what is to be read at each place: x, text."""
+    """A figure to walk along; ``moments`` says what is to be read at each place: x, text.
+
+    ``start`` is the moment that is shown first.
+    """
 
     kind: ClassVar[str] = "walk"
     drawing: Drawing
     moments: tuple[tuple[float, str], ...]
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

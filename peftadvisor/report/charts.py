@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from peftadvisor.report.drawing import (
     LINE,
-    NARROW,
-    WIDE,
+    WIDTH,
     Box,
     Drawing,
     Key,
@@ -25,11 +24,12 @@ from peftadvisor.report.drawing import (
     linear,
     logarithmic,
     powers,
+    round_between,
     round_steps,
     upwards,
 )
 
-_LONGEST = 56
+_LONGEST = 30
 """Characters of a name that are drawn; the whole is in the table beside."""
 
 
@@ -75,23 +75,25 @@ class Frame:
 
 def bars(frame: Frame, rows: Sequence[Row], limit: Limit | None = None) -> Drawing:
     """Bars one below the other, each under its name; ``limit`` is a line through all of them."""
-    width, high, top = WIDE if frame.wide else NARROW, 2.4 * LINE, 8.0 + LINE * (limit is not None)
-    box = Box(10, top, width - 16, top + high * len(rows))
+    high, top = 2 * LINE, 6.0 + LINE * (limit is not None)
+    box = Box(10, top, WIDTH - 12, top + high * len(rows) + 2)
     most = max([_end(row) for row in rows] + [limit.value if limit else 0.0])
     place = linear(0, most * 1.04, box.left, box.right)
     ticks = [(place(value), f"{value:g}") for value in round_steps(most * 1.04)]
     shapes, labels = across(box, ticks)
     for number, row in enumerate(rows):
         y = box.top + number * high
-        shapes += _bar(row, place, y + LINE, y + 1.9 * LINE)
-        labels.append(Label(box.left, y + LINE - 5, _short(row.name), "start", "name"))
+        shapes += _bar(row, place, y + LINE, y + 1.8 * LINE)
+        labels.append(Label(box.left, y + LINE - 4, _short(row.name), "start", "name"))
         if row.note:
-            labels.append(Label(box.right, y + LINE - 5, row.note, "end"))
+            labels.append(Label(box.right, y + LINE - 4, row.note, "end"))
+        if limit:
+            x = place(limit.value)
+            ends = (x, y + LINE - 2), (x, y + 1.8 * LINE + 2)
+            shapes.append(Shape(line(*ends), "limit", limit.text))
     if limit:
-        x = place(limit.value)
-        shapes.append(Shape(line((x, box.top - 4), (x, box.bottom)), "limit", limit.text))
         labels.append(Label(box.right, box.top - 8, limit.text, "end", "strong"))
-    return _drawing(frame, box, width, shapes, [*labels, below(box, frame.unit)])
+    return _drawing(frame, box, shapes, [*labels, below(box, frame.unit)])
 
 
 def _bar(row: Row, place: Scale, top: float, bottom: float) -> list[Shape]:
@@ -126,11 +128,15 @@ class Spot:
 
 
 def spots(frame: Frame, found: Sequence[Spot], limit: Limit | None, beside_: str) -> Drawing:
-    """Numbered discs over a width from 0; heights are shares from 0 to 1."""
-    box = Box(54, 26, NARROW - 14, 310)
-    most = max([spot.x for spot in found] + [limit.value if limit else 0.0]) * 1.06
-    place, rise = linear(0, most, box.left, box.right), linear(0, 1, box.bottom, box.top)
-    shapes, labels = across(box, [(place(v), f"{v:g}") for v in round_steps(most)])
+    """Numbered discs; heights are shares from 0 to 1. A limit far to the right is left out."""
+    box = Box(54, 26, WIDTH - 14, 310)
+    least, most = min(spot.x for spot in found) * 0.9, max(spot.x for spot in found) * 1.1
+    if limit and limit.value < 2 * most:
+        most = max(most, limit.value * 1.04)
+    else:
+        limit = None
+    place, rise = linear(least, most, box.left, box.right), linear(0, 1, box.bottom, box.top)
+    shapes, labels = across(box, [(place(v), f"{v:g}") for v in round_between(least, most)])
     more = upwards(box, [(rise(v / 4), f"{v / 4:g}") for v in range(5)])
     shapes, labels = [*shapes, *more[0]], [*labels, *more[1]]
     if limit:
@@ -144,7 +150,7 @@ def spots(frame: Frame, found: Sequence[Spot], limit: Limit | None, beside_: str
         shapes.append(Shape(dot(x, y, 9), spot.style, spot.text, spot.href))
         labels.append(Label(x, y + 4, spot.number, "middle", "in"))
     ends = [below(box, frame.unit), beside(box, beside_), *labels]
-    return _drawing(frame, box, NARROW, [box.outline(), *shapes], ends)
+    return _drawing(frame, box, [box.outline(), *shapes], ends)
 
 
 def _apart(places: Sequence[tuple[float, float]]) -> list[float]:
@@ -169,7 +175,7 @@ class Step:
 
 def climb(frame: Frame, steps: Sequence[Step], limit: Limit, along: str) -> Drawing:
     """A line through points, its width logarithmic, with the limit that it should stay below."""
-    box = Box(54, 26, NARROW - 18, 250)
+    box = Box(54, 26, WIDTH - 18, 250)
     most = max(limit.value, *(step.height for step in steps)) * 1.06
     ends = steps[0].value / 1.15, steps[-1].value * 1.15
     place, rise = logarithmic(*ends, box.left, box.right), linear(0, most, box.bottom, box.top)
@@ -186,7 +192,7 @@ def climb(frame: Frame, steps: Sequence[Step], limit: Limit, along: str) -> Draw
         shapes.append(Shape(mark, f"verdict {step.style}", step.text))
     labels.append(Label(box.right, box.top - 8, limit.text, "end", "strong"))
     ends_ = [below(box, along), beside(box, frame.unit), *labels]
-    return _drawing(frame, box, NARROW, [box.outline(), *shapes], ends_)
+    return _drawing(frame, box, [box.outline(), *shapes], ends_)
 
 
 def _spaced(places: Sequence[tuple[float, str]], box: Box) -> list[Label]:
@@ -205,7 +211,7 @@ def roofline(
     frame: Frame, found: Sequence[Spot], peak: float | None, bandwidth: float
 ) -> Drawing:
     """FLOP/s over FLOPs per byte, both logarithmic, below what the card's sheet allows."""
-    box = Box(62, 26, NARROW - 14, 310)
+    box = Box(62, 26, WIDTH - 14, 310)
     roof = peak or max(spot.y for spot in found)
     lows = min(s.x for s in found), min(s.y for s in found)
     low, high = lows[0] / 2, max(*(s.x for s in found), roof / bandwidth) * 2
@@ -223,7 +229,7 @@ def roofline(
     shapes.append(Shape(line(*slope, *flat), "limit", "What the card's data sheet allows"))
     shapes += [Shape(dot(place(s.x), rise(s.y), 4.5), s.style, s.text) for s in found]
     ends = [below(box, "FLOPs per byte moved"), beside(box, frame.unit), *labels]
-    return _drawing(frame, box, NARROW, [box.outline(), *shapes], ends)
+    return _drawing(frame, box, [box.outline(), *shapes], ends)
 
 
 def _power(value: float) -> str:
@@ -239,15 +245,15 @@ def _short(name: str) -> str:
 
 
 def _drawing(
-    frame: Frame, box: Box, width: float, shapes: Sequence[Shape], labels: Sequence[Label]
+    frame: Frame, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]
 ) -> Drawing:
     return Drawing(
         key=frame.key,
         title=frame.title,
         description=frame.description,
-        width=width,
         height=box.bottom + 2 * LINE + 12,
         shapes=tuple(shapes),
         labels=tuple(labels),
         legend=frame.legend,
+        wide=frame.wide,
     )

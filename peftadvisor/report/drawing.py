@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-NARROW, WIDE = 440.0, 760.0
-"""Widths of figures that stand two in a row, and alone."""
-TEXT = 13.0
+WIDTH = 440.0
+"""Of every figure: text of a size that can be read where the page is narrow."""
 LINE = 18.0
 
 Anchor = Literal["start", "middle", "end"]
@@ -51,17 +50,17 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """One figure; ``key`` is its place in the page, ``data`` a script's further knowledge of it."""
+    """One figure; ``key`` is its place in the page. ``wide`` ones have a row for themselves."""
 
     kind: ClassVar[str] = "drawing"
     key: str
     title: str
     description: tuple[str, ...]
-    width: float
     height: float
     shapes: tuple[Shape, ...]
     labels: tuple[Label, ...]
     legend: tuple[Key, ...] = ()
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +99,13 @@ def round_steps(high: float, most: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(high / most))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= high / most)
     return [number * step for number in range(math.floor(high / step * (1 + 1e-9)) + 1)]
+
+
+def round_between(low: float, high: float, most: int = 5) -> list[float]:
+    """Round values between two others."""
+    steps = round_steps(high - low, most)
+    step = steps[1] if len(steps) > 1 else high - low
+    return [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step) + 1)]
 
 
 def powers(low: float, high: float, base: float = 10.0, most: int = 6) -> list[float]:

@@ -9,8 +9,8 @@ from peftadvisor.data.evidence import evidence_sources
 from peftadvisor.integrations.answers import Told
 from peftadvisor.profiles import Evidence
 from peftadvisor.report.blocks import Card, Cards, Figures, Link, Remarks, Section, Table
-from peftadvisor.report.charts import Frame, Part, Row, Spot, bars, spots
-from peftadvisor.report.drawing import Key
+from peftadvisor.report.charts import Frame, Limit, Part, Row, Spot, bars, spots
+from peftadvisor.report.drawing import Drawing, Key
 from peftadvisor.report.grid import Column, plain_grid
 from peftadvisor.report.sections import cost_words, percent, time_words
 from peftadvisor.report.told import (
@@ -65,7 +65,7 @@ def methods_section(estimates: Sequence[Told]) -> Section:
         title="Methods side by side",
         blocks=(
             Figures((drawn,)),
-            Table(plain_grid("methods-table", "Methods; * no other is better in all", columns, cells)),
+            Table(plain_grid("methods-table", "Each at its settings; * is on the Pareto front", columns, cells)),
             Cards(tuple(_card(told, n) for n, told in enumerate(estimates, 1))),
         ),
     )
@@ -95,19 +95,9 @@ def front_section(estimates: Sequence[Told]) -> Section:
     ]
     others = [told.run.method for told in estimates if told not in [t for _, t in weighed]]
     same = len({told.gpu.id for told in estimates}) == 1
-    frame = Frame(
-        key="front",
-        title="Memory against evidence",
-        description=(
-            "Up is better evidence of being at least as good as LoRA, left is less memory; whiskers "
-            "are 80 % intervals. Numbers are those of the table above.",
-        ),
-        unit="GiB of device memory",
-        legend=(Key("spot front", "on the front"), Key("spot", "not on it")),
-    )
-    found = [_spot(n, told) for n, told in weighed]
     limit = card_limit(estimates[0]) if same else None
-    blocks = [Figures((spots(frame, found, limit, "P(at least LoRA)"),))] if found else []
+    drawn = (_front("memory", weighed, limit), _front("time", weighed, None)) if weighed else ()
+    blocks = [Figures(drawn)] if drawn else []
     said = f"Without a comparison that counts here: {', '.join(dict.fromkeys(others))}."
     return Section(
         key="pareto",
@@ -118,18 +108,43 @@ def front_section(estimates: Sequence[Told]) -> Section:
     )
 
 
-def _spot(number: int, told: Told) -> Spot:
+_UNITS = {"memory": "GiB of device memory", "time": "seconds per 1,000 tokens"}
+
+
+def _front(what: str, weighed: Sequence[tuple[int, Told]], limit: Limit | None) -> Drawing:
+    """Evidence against memory, or against time."""
+    frame = Frame(
+        key=f"front-{what}",
+        title=f"{what.capitalize()} against evidence",
+        description=(
+            f"Up is better evidence of being at least as good as LoRA, left is less {what}; "
+            "whiskers are 80 % intervals. Numbers are those of the table above; marks that would hide "
+            "each other are moved apart sideways.",
+        ),
+        unit=_UNITS[what],
+        legend=(Key("spot front", "on the front"), Key("spot", "not on it")),
+    )
+    places = {
+        "memory": lambda told: told.memory.device_peak_bytes / GIB,
+        "time": lambda told: 1000 / told.time.tokens_per_s if told.time.tokens_per_s else 0.0,
+    }
+    found = [_spot(n, told, places[what](told)) for n, told in weighed]
+    return spots(frame, found, limit, "P(at least LoRA)")
+
+
+def _spot(number: int, told: Told, x: float) -> Spot:
     chance = told.evidence
     y = chance.probability_at_least_lora or 0.0
     peak = told.memory.device_peak_bytes
     return Spot(
-        x=peak / GIB,
+        x=x,
         y=y,
         low=chance.low,
         high=chance.high,
         number=str(number),
         style="spot front" if told.pareto else "spot",
-        text=f"{told.run.method}: {format_bytes(peak)}, at least LoRA with {percent(y)}",
+        text=f"{told.run.method}: {format_bytes(peak)}, {told.time.tokens_per_s:,.0f} tokens/s, "
+        f"at least LoRA with {percent(y)}",
         href=f"#{card_key(number)}",
     )
 

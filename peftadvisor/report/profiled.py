@@ -143,7 +143,9 @@ def _timelines(profiles: Sequence[Profile]) -> list[Section]:
         if timeline and timeline.at and len(timeline.at) == len(timeline.held_bytes):
             title = f"Bytes held, {_WORDS[profile.engine]}"
             drawing, places = timeline_figure(f"timeline-{n}", title, timeline)
-            blocks.append(Walk(drawing, moments_of(timeline, places)))
+            held = timeline.held_bytes
+            fullest = max(range(len(held)), key=lambda n: held[n])
+            blocks.append(Walk(drawing, moments_of(timeline, places), fullest))
     if not blocks:
         return []
     return [Section(key="timeline", title="Memory over the run", blocks=tuple(blocks))]

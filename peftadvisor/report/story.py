@@ -17,7 +17,8 @@ from peftadvisor.integrations.answers import (
 from peftadvisor.report import carried, profiled, studied, told
 from peftadvisor.report.blocks import Document, Remarks, Section, Table, Terms
 from peftadvisor.report.counsel import pilot_words, value_words
-from peftadvisor.report.grid import Column, plain_grid
+from peftadvisor.report.grid import Column, Grid, plain_grid
+from peftadvisor.report.grid import Section as GridSection
 from peftadvisor.report.methods import evidence_words, front_section, methods_section
 from peftadvisor.units import format_bytes
 
@@ -146,20 +147,22 @@ def _left_out(story: Story) -> Sequence[str]:
 
 
 def _picks(answer: ToldRecommendation) -> Iterable[Table]:
-    cells = [
-        (
-            _ROLES[pick.role],
-            pick.estimate.run.method,
-            pick.why,
-            pick.not_next,
-            pick.limited_by,
-            "; ".join(pick.changes),
+    heads = Column("Answer", numeric=False), Column("Because", numeric=False)
+    named = [
+        GridSection(
+            name=f"{_ROLES[pick.role]}: {pick.estimate.run.method}",
+            note=told.answer_words(pick.estimate),
+            rows=(
+                ("why", pick.why),
+                ("not the next one", pick.not_next),
+                ("limited by", pick.limited_by),
+                *((("what would change it", "; ".join(pick.changes)),) if pick.changes else ()),
+            ),
         )
         for pick in answer.picks
     ]
-    heads = ("Answer", "Method", "Why", "Not the next one", "Limited by", "What would change it")
-    columns = tuple(Column(head, numeric=False) for head in heads)
-    return [Table(plain_grid("picks", "Named answers", columns, cells))] if cells else []
+    grid = Grid(key="picks", caption="Named answers", columns=heads, sections=tuple(named))
+    return [Table(grid)] if named else []
 
 
 def _advised(best: Told) -> Iterable[Section]:

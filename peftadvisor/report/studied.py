@@ -36,14 +36,17 @@ def sections(study: Study, limit: Limit) -> Iterable[Section]:
 
 def _course(study: Study, limit: Limit) -> Section:
     assert study.course
-    drawing, places = course_figure(study.course, study.method, limit)
-    moments = zip(places, study.course.moments, strict=True)
+    whole, places = course_figure(study.course, study.method, limit)
+    rest, _ = course_figure(study.course, study.method, None, without=("weight",))
+    moments = study.course.moments
+    fullest = max(range(len(moments)), key=lambda n: moments[n].held_bytes)
+    told = tuple((x, moment_words(m)) for x, m in zip(places, moments, strict=True))
     return Section(
         key="timeline",
         title=f"Memory over the step: {study.method}",
         lead="Bytes that tensors hold from loading to the end of the second step, by allocation and "
         "free in order, not by time; what the allocator caches beyond them is not drawn.",
-        blocks=(Walk(drawing, tuple((x, moment_words(m)) for x, m in moments)),),
+        blocks=(Walk(whole, told, fullest), Walk(rest, told, fullest)),
     )
 
 
@@ -265,7 +268,7 @@ def _offer_grid(key: str, caption: str, offers: Sequence[Offer]) -> Grid:
             "–" if offer.spot_usd_per_hour is None else f"{offer.spot_usd_per_hour:,.2f}",
             f"{offer.usd_per_million_tokens:,.3f}",
             "–" if offer.usd_total is None else f"{offer.usd_total:,.2f}",
-            offer.date,
+            f"{offer.date}{', of low confidence' if offer.confidence == 'low' else ''}",
         )
         for offer in offers
     ]

@@ -15,7 +15,7 @@
 
     function show(place) {
       const [x, text] = moments[place];
-      here.setAttribute("d", `M${x} 30V${height - 36}`);
+      here.setAttribute("d", `M${x} 30V${height - 29}`);
       output.textContent = text;
       slider.setAttribute("aria-valuetext", text);
     }
@@ -34,7 +34,7 @@
       slider.value = nearest(((event.clientX - box.left) / box.width) * width);
       show(Number(slider.value));
     });
-    show(0);
+    show(Number(slider.value));
   }
 
   function open() {
