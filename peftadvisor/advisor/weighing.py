@@ -65,10 +65,16 @@ class Candidate:
 def weigh(question: Question, setting: Setting, progress: Progress | None) -> list[Candidate]:
     """Every micro-batch that divides the effective batch, at every place.
 
+    Where there is a choice of places, those on which the model would have to be recorded in fp16
+    are left out: T5 and the like, on cards without bf16.
+
     Raises:
         UnsupportedError: the model cannot take the method, or nothing is recorded of it.
     """
-    alike = itertools.groupby(sorted(question.places, key=_recorded_as), key=_recorded_as)
+    places = question.places
+    if len(places) > 1 and question.model.model_type not in FP16_AS_BF16:
+        places = tuple(p for p in places if on_gpu(setting.training, p.gpu) == setting.training)
+    alike = itertools.groupby(sorted(places, key=_recorded_as), key=_recorded_as)
     return [
         candidate
         for _, places in alike

@@ -8,7 +8,6 @@ import click
 
 from peftadvisor.cli import completing, inputs, options
 from peftadvisor.cli.output import check_writable, emit, progress
-from peftadvisor.integrations import lookup
 
 
 @click.command("compare")
@@ -32,21 +31,11 @@ def command(fmt: str, out: str | None, **values: Any) -> None:
     from peftadvisor import advisor
     from peftadvisor.advisor.question import ALL
     from peftadvisor.methods import COMMON, method_names
-    from peftadvisor.specs import MethodSpec, RunSpec
 
     check_writable(out)
     named = inputs.method_names(values["methods"])
     methods = method_names() if named == ALL else named or COMMON
-    model = lookup.model_spec(values["model"])
-    run = RunSpec(
-        model=model,
-        method=MethodSpec(name=methods[0]),
-        training=inputs.training_spec(values, model),
-        gpu=lookup.gpu_spec(values["gpu"], values["gpu_memory"]),
-        gpus=values["gpus"],
-        sharding=values["sharding"],
-        expandable_segments=values["expandable_segments"],
-    )
-    with progress(f"Comparing {len(methods)} methods on {model.id}") as say:
+    run = inputs.run_of(values, methods[0])
+    with progress(f"Comparing {len(methods)} methods on {run.model.id}") as say:
         comparison = advisor.compare(run, methods, budget=inputs.budget(values), progress=say)
     emit(comparison, fmt, out)

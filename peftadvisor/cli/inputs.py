@@ -92,6 +92,24 @@ def run_spec(values: Values) -> RunSpec:
     )
 
 
+def run_of(values: Values, method: str) -> RunSpec:
+    """The run of a method at its defaults, for those that are set side by side.
+
+    Raises:
+        UsageError: any of its parts is wrong.
+    """
+    model = model_spec(values["model"])
+    return RunSpec(
+        model=model,
+        method=MethodSpec(name=method),
+        training=training_spec(values, model),
+        gpu=gpu_spec(values["gpu"], values["gpu_memory"]),
+        gpus=values["gpus"],
+        sharding=values["sharding"],
+        expandable_segments=values["expandable_segments"],
+    )
+
+
 def implied(method: MethodSpec, values: Values) -> dict[str, Any]:
     """The quantization that is asked for, else the one that the method brings along."""
     from peftadvisor.methods import find_method

@@ -25,6 +25,7 @@ _COMMANDS = {
     "list": "peftadvisor.cli.list_",
     "profile": "peftadvisor.cli.profile",
     "recommend": "peftadvisor.cli.recommend",
+    "report": "peftadvisor.cli.report",
     "validate": "peftadvisor.cli.validate",
 }
 _EXIT_INTERNAL, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130

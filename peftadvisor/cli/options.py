@@ -144,6 +144,13 @@ on_gpu = bundle(
     _gpu_memory,
 )
 
+cards = bundle(
+    _gpu_memory,
+    _gpus(default="1", show_default=True, help="How many, one node."),
+    _sharding(default="ddp"),
+    _expandable_segments,
+)
+
 what = bundle(
     _model(required=True),
     on_gpu,

@@ -34,6 +34,12 @@ def _html(value: Value, page: Page) -> str:
     return html.render(value, page)
 
 
+def _markdown(value: Value, page: Page) -> str:
+    from peftadvisor.report import markdown
+
+    return markdown.render(value, page)
+
+
 def _junit(value: Value, page: Page) -> str:
     from peftadvisor.report import junit
 
@@ -69,6 +75,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "text": _text,
     "json": _json,
     "html": _html,
+    "markdown": _markdown,
     "junit": _junit,
     "github": _github,
     "sarif": _sarif,

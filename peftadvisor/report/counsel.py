@@ -41,7 +41,7 @@ def _what(pick: Pick, recommendation: Recommendation) -> str:
     where = f" on {run.gpus} × {run.gpu.id}" if len(recommendation.question.places) > 1 else ""
     parts = [
         f"{run.method.name}{where}",
-        *(f"{name} {_shown(value)}" for name, value in run.method.settings),
+        *(f"{name} {value_words(value)}" for name, value in run.method.settings),
         f"micro-batch {training.micro_batch_size} × {training.gradient_accumulation_steps}",
         *(["checkpointing"] if training.gradient_checkpointing != "none" else []),
         *([training.optimizer] if training.optimizer != "adamw" else []),
@@ -64,7 +64,7 @@ def hyperparameters(advised: Sequence[Advised], width: int) -> Table:
         column(table, "range", right=True)
     column(table, "rule", grow=True)
     for one in advised:
-        cells = [one.name, _shown(one.value)]
+        cells = [one.name, value_words(one.value)]
         if width >= 80:
             cells.append(_range(one))
         table.add_row(*(Text(plain(cell)) for cell in (*cells, f"{one.rule} [{one.source}]")))
@@ -85,6 +85,11 @@ def findings(found: Sequence[Finding]) -> list[Text]:
 
 def pilot(plan: PilotPlan) -> list[Text]:
     """What to run first."""
+    return [Text(line) for line in pilot_words(plan)]
+
+
+def pilot_words(plan: PilotPlan) -> list[str]:
+    """What to run first, in sentences."""
     rates = ", ".join(f"{rate:.2g}" for rate in plan.learning_rates)
     part = "5 to 10 % of the data"
     if plan.examples_low is not None and plan.examples_high is not None:
@@ -98,7 +103,7 @@ def pilot(plan: PilotPlan) -> list[Text]:
             f"On {plan.test_examples:,} test examples only differences of "
             f"{100 * plan.detectable_difference:.1f} points or more are more than chance (95 %)."
         )
-    return [Text(line) for line in lines]
+    return lines
 
 
 def _range(one: Advised) -> str:
@@ -107,7 +112,8 @@ def _range(one: Advised) -> str:
     return f"{one.low:.3g}" if one.low == one.high else f"{one.low:.3g}–{one.high:.3g}"
 
 
-def _shown(value: Value) -> str:
+def value_words(value: Value) -> str:
+    """A hyperparameter's value."""
     if isinstance(value, tuple):
-        return ", ".join(_shown(one) for one in value)
+        return ", ".join(value_words(one) for one in value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -55,7 +55,7 @@ def settings_line(estimate: Estimate) -> Text:
     target = f" → {training.target_len}" if model.config.get("is_encoder_decoder") else ""
     recompute = training.gradient_checkpointing
     parts = [
-        *(f"{key} {_setting(value)}" for key, value in estimate.run.method.settings),
+        *(f"{key} {setting_words(value)}" for key, value in estimate.run.method.settings),
         f"micro-batch {training.micro_batch_size} × {training.seq_len}{target} tokens",
         f"{training.gradient_accumulation_steps} accumulation steps",
         f"{training.dtype}{' amp' if training.amp else ''}",
@@ -217,7 +217,8 @@ def _evidence(evidence: Evidence) -> str:
     return f"{said}; {evidence.reason}" if evidence.reason else said
 
 
-def _setting(value: Any) -> str:
+def setting_words(value: Any) -> str:
+    """A hyperparameter's value."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

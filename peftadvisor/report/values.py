@@ -11,6 +11,7 @@ from peftadvisor.profiles import SCHEMA_VERSION, Estimate
 if TYPE_CHECKING:
     from peftadvisor.advisor.comparing import Comparison
     from peftadvisor.advisor.question import Recommendation
+    from peftadvisor.integrations.answers import Story
     from peftadvisor.integrations.checked import Checked
     from peftadvisor.integrations.health import Health
     from peftadvisor.integrations.validation import Validation
@@ -52,5 +53,6 @@ class Sheet:
 
 
 Value: TypeAlias = (
-    "Checked | Comparison | Estimate | Health | Listing | Recommendation | Sheet | Validation"
+    "Checked | Comparison | Estimate | Health | Listing | Recommendation | Sheet | Story | "
+    "Validation"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,25 @@ def expand(
     Returns:
         ``events``: +k allocates storage k - 1, -k frees it; ``sizes``: bytes per storage.
     """
+    there = moves(recording, units, accumulate=accumulate)
+    formula = recording.storages.formula[there.rows]
+    return there.codes, recording.values(point, units)[formula]
+
+
+class Moves(NamedTuple):
+    """All allocations and frees in order, whatever their sizes.
+
+    ``codes``: +k allocates storage k - 1, -k frees it; ``rows``: the recording's row of each
+    storage; ``events``: the recording's event of each code.
+    """
+
+    codes: Integers
+    rows: Integers
+    events: Integers
+
+
+def moves(recording: Recording, units: Sequence[int], *, accumulate: bool = False) -> Moves:
+    """The recording played at these depths, as allocations and frees of numbered storages."""
     storages, events = recording.storages, recording.events
     order, layer = play(recording, units)
     keep = events.kind != Event.KERNEL
@@ -36,9 +56,10 @@ def expand(
     used[key] = 1
     number = np.cumsum(used)
     storage = number[key]
-    sizes = np.zeros(number[-1], dtype=np.int64)
-    sizes[storage - 1] = recording.values(point, units)[storages.formula[ref]]
-    return np.where(events.kind[order] == Event.ALLOC, storage, -storage), sizes
+    rows = np.zeros(number[-1], dtype=np.int64)
+    rows[storage - 1] = ref
+    codes = np.where(events.kind[order] == Event.ALLOC, storage, -storage)
+    return Moves(codes, rows, order)
 
 
 def play(recording: Recording, units: Sequence[int]) -> tuple[Integers, Integers]:

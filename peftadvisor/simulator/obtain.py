@@ -92,15 +92,9 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
     refused = variant.refusal()
     if refused:
         raise UnsupportedError(refused)
-    found = _find(variant, regime)
+    found = _exactly(variant, point, regime)
     if found:
-        return Simulated(found, point, accumulate, "on file")
-    found = _in_bf16(variant, regime)
-    if found:
-        return Simulated(found, point, accumulate, "on file, in bf16, which takes as much")
-    found = variant.find_at(point)
-    if found:
-        return Simulated(found, point, accumulate, AT_FULL_DEPTH)
+        return found
     can_record = find_spec("torch") is not None and find_spec("transformers") is not None
     if exact and can_record:
         return _record(variant, point, regime, progress)
@@ -113,6 +107,26 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
         f"no recording of {variant.method.name} on {variant.model.id} with these settings ships "
         "with the package; to make one: pip install 'peftadvisor[profile]'"
     )
+
+
+def on_file(variant: Variant) -> Simulated | None:
+    """The run as it is on file, at its own or nearby lengths; None where it is not recorded."""
+    t = variant.training
+    point = (t.micro_batch_size, t.seq_len, t.target_len)
+    regime = regime_of(point, variant.model.config)
+    return _exactly(variant, point, regime) or _nearby(variant, point)
+
+
+def _exactly(variant: Variant, point: Point, regime: Regime) -> Simulated | None:
+    accumulate = variant.training.gradient_accumulation_steps > 1
+    found = _find(variant, regime)
+    if found:
+        return Simulated(found, point, accumulate, "on file")
+    found = _in_bf16(variant, regime)
+    if found:
+        return Simulated(found, point, accumulate, "on file, in bf16, which takes as much")
+    found = variant.find_at(point)
+    return Simulated(found, point, accumulate, AT_FULL_DEPTH) if found else None
 
 
 def _find(variant: Variant, regime: Regime) -> Recording | None:

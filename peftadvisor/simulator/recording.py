@@ -349,6 +349,14 @@ class Recording:
             shapes=np.where(told[:, :, None], values[padded], 0),
         )
 
+    def flop_counts(self, units: Sequence[int]) -> Integers:
+        """Phase × formula: kernels of one micro-batch, or the update, that have these FLOPs."""
+        runs, counts = self._runs, self._counts(units)
+        table = np.zeros((len(Phase), len(self.formulas.coefficients)), dtype=np.int64)
+        places = [use[1] for use in runs.uses], [use[2] for use in runs.uses]
+        np.add.at(table, places, counts)
+        return table
+
     def _counts(self, units: Sequence[int]) -> Integers:
         """How often each use runs at these depths."""
         runs = self._runs
