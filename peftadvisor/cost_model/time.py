@@ -33,6 +33,7 @@ BACKWARD_DISPATCH = 0.7
 
 LAUNCHES = "launches"
 COMMUNICATION = "communication"
+_PRODUCTS = ("mm.", "addmm.", "int8_product.")
 _NAMES = {kind: kind.name.lower() for kind in Class}
 
 
@@ -66,12 +67,32 @@ def predict_flops(uses: Sequence[KernelUse], training: TrainingSpec) -> Flops:
     by_phase = dict.fromkeys(Phase, 0)
     for use in uses:
         by_phase[use.phase] += use.count * use.flops
+    again = training.gradient_checkpointing != "none" and training.quantization != "none"
+    moved = _recomputed_products(uses) if again else 0
+    by_phase[Phase.BACKWARD] -= moved
+    by_phase[Phase.RECOMPUTE] += moved
     return Flops(
         forward=micro * (by_phase[Phase.FORWARD] + by_phase[Phase.LOSS]),
         backward=micro * by_phase[Phase.BACKWARD],
         recompute=micro * by_phase[Phase.RECOMPUTE],
         optimizer=by_phase[Phase.OPTIMIZER],
     )
+
+
+def _recomputed_products(uses: Sequence[KernelUse]) -> int:
+    """FLOPs of a quantized base that are recomputation though recorded as backward.
+
+    Gradients are off inside the function that multiplies by a quantized weight, so when it runs
+    again for a checkpoint the recorder takes it for backward. A frozen weight has one product
+    back for each one forward, an adapter's two of which one is recomputed besides:
+
+        moved = backward - forward - recomputed, over the products of linear layers
+    """
+    flops = dict.fromkeys(Phase, 0)
+    for use in uses:
+        if use.name.startswith(_PRODUCTS):
+            flops[use.phase] += use.count * use.flops
+    return max(0, flops[Phase.BACKWARD] - flops[Phase.FORWARD] - flops[Phase.RECOMPUTE])
 
 
 def step_seconds(

@@ -44,9 +44,7 @@ def card_key(number: int) -> str:
 def methods_section(estimates: Sequence[Told]) -> Section:
     """Memory of all of them against the card, a table, and a card for each."""
     named = [(told, f"{n}. {told.run.method}") for n, told in enumerate(estimates, 1)]
-    rows = [
-        memory_row(told, name, f"#{card_key(n)}") for n, (told, name) in enumerate(named, 1)
-    ]
+    rows = [memory_row(told, name, f"#{card_key(n)}") for n, (told, name) in enumerate(named, 1)]
     same = len({told.gpu.id for told in estimates}) == 1
     fit = sum(told.verdict == "fits" for told in estimates)
     frame = Frame(
@@ -65,7 +63,14 @@ def methods_section(estimates: Sequence[Told]) -> Section:
         title="Methods side by side",
         blocks=(
             Figures((drawn,)),
-            Table(plain_grid("methods-table", "Each at its settings; * is on the Pareto front", columns, cells)),
+            Table(
+                plain_grid(
+                    "methods-table",
+                    "Each at its settings; * is on the Pareto front",
+                    columns,
+                    cells,
+                )
+            ),
             Cards(tuple(_card(told, n) for n, told in enumerate(estimates, 1))),
         ),
     )

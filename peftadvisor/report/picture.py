@@ -52,8 +52,13 @@ def write_figure(told: Story, name: str, path: Path) -> None:
 
 def svg(drawing: Drawing) -> str:
     """A figure that needs no page around it, in the colours of light pages."""
-    return html.picture(drawing, _resolved((html.TEMPLATES / "page.css").read_text(encoding="utf-8")
-        + (html.TEMPLATES / "report.css").read_text(encoding="utf-8")))
+    return html.picture(
+        drawing,
+        _resolved(
+            (html.TEMPLATES / "page.css").read_text(encoding="utf-8")
+            + (html.TEMPLATES / "report.css").read_text(encoding="utf-8")
+        ),
+    )
 
 
 def _resolved(css: str) -> str:

@@ -63,7 +63,9 @@ def _compared(profiles: Sequence[Profile]) -> Section:
         Row(
             name=f"{_WORDS[p.engine]}, {phase}",
             parts=(
-                Part(size / MIB, f"series s{n}", f"{_WORDS[p.engine]}, {phase}: {format_bytes(size)}"),
+                Part(
+                    size / MIB, f"series s{n}", f"{_WORDS[p.engine]}, {phase}: {format_bytes(size)}"
+                ),
             ),
             note=format_bytes(size),
         )
@@ -110,7 +112,9 @@ def _grid(profiles: Sequence[Profile]) -> Grid:
         made.append((f"FLOPs of {phase}", counted, lambda n: f"{n / 1e9:,.3f} GFLOP"))
         made.append((f"time of {phase}", took, format_seconds))
     for owner in dict.fromkeys(o for p in profiles for o in p.memory.owner_bytes):
-        made.append((f"held by {owner}", [p.memory.owner_bytes.get(owner) for p in profiles], format_bytes))
+        made.append(
+            (f"held by {owner}", [p.memory.owner_bytes.get(owner) for p in profiles], format_bytes)
+        )
     cells = [
         (name, *("–" if v is None else form(v) for v in values), *_apart(values))
         for name, values, form in made
@@ -160,6 +164,8 @@ def _grounds(profiles: Sequence[Profile], source: str) -> Section:
         median = f"; median of {profile.time.steps} steps" if profile.time else ""
         entries.append((name.capitalize(), f"{origin.recording}; {versions}{median}"))
         if profile.device_use:
-            remarks += [f"Not read: {what}: {why}" for what, why in profile.device_use.missing.items()]
+            remarks += [
+                f"Not read: {what}: {why}" for what, why in profile.device_use.missing.items()
+            ]
     blocks = (Terms(tuple(entries)), *([Remarks(tuple(remarks))] if remarks else []))
     return Section(key="grounds", title="Assumptions, versions, limits", blocks=blocks)

@@ -170,7 +170,9 @@ def _advised(best: Told) -> Iterable[Section]:
         heads = (Column("Setting", numeric=False), Column("Value"), Column("Range"))
         more = tuple(Column(head, numeric=False) for head in ("Rule", "Source", "Confidence"))
         cells = [_advice(one) for one in best.hyperparameters]
-        grid = plain_grid("advised", f"Hyperparameters of {best.run.method}", (*heads, *more), cells)
+        grid = plain_grid(
+            "advised", f"Hyperparameters of {best.run.method}", (*heads, *more), cells
+        )
         yield Section(
             key="hyperparameters", title="Hyperparameters, rules, sources", blocks=(Table(grid),)
         )

@@ -96,9 +96,7 @@ def _spent(method: str, spending: Spending) -> Section:
     )
 
 
-def _classes(
-    kinds: Sequence[tuple[str, float]], bounds: Sequence[tuple[str, float]]
-) -> Drawing:
+def _classes(kinds: Sequence[tuple[str, float]], bounds: Sequence[tuple[str, float]]) -> Drawing:
     step = sum(seconds for _, seconds in kinds)
     rows = [
         Row(
@@ -189,7 +187,9 @@ def _reach(sweep: Sweep) -> str:
     if not fitting:
         return f"No {name} that was tried fits."
     more = max(fitting) < sweep.points[-1].value
-    return f"The largest {name} tried that fits is {max(fitting):,}{'' if more else ', and more may'}."
+    return (
+        f"The largest {name} tried that fits is {max(fitting):,}{'' if more else ', and more may'}."
+    )
 
 
 def _climb(sweep: Sweep, limit: Limit) -> Drawing:
