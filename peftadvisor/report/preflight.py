@@ -13,7 +13,15 @@ from rich.text import Text
 from peftadvisor.integrations.checked import Checked, Fix, Level, Problem, Verdict
 from peftadvisor.integrations.configs.reader import shown
 from peftadvisor.report.canvas import Canvas, column, plain
-from peftadvisor.report.checks import clean, fix_words, headline, outlook, unknown_words, whence
+from peftadvisor.report.checks import (
+    UNKNOWN_RULE,
+    clean,
+    fix_words,
+    headline,
+    outlook,
+    unknown_words,
+    whence,
+)
 from peftadvisor.report.sections import labelled, percent, run_line, settings_line
 from peftadvisor.units import format_bytes, format_gib
 
@@ -56,7 +64,7 @@ def _add(canvas: Canvas, verdict: Verdict) -> None:
         problems = verdict.at(level)
         if problems:
             canvas.section(title, _problems(problems))
-    if config.unknown:
+    if config.unknown and UNKNOWN_RULE not in {problem.rule for problem in verdict.problems}:
         canvas.section("Unknown keys", Text(plain(unknown_words(config.unknown))))
     if config.notes:
         canvas.section(
