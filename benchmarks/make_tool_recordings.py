@@ -2,9 +2,10 @@
 
     python benchmarks/make_tool_recordings.py [--models a,b] [--workers 2] [--out DIR]
 
-The configs are those of ``tool_configs/``: the usual ones of each tool, for each model. A
-recording holds for all ranks, or there is one for each of the usual ones. Resumable: what is
-already recorded is skipped.
+The configs are those of ``tool_configs/``: the usual ones of each tool, for each model; none of
+TRL's, whose loss in chunks has other events at other lengths, so that each run is simulated by
+itself. A recording holds for all ranks, or there is one for each of the usual ones. Resumable: what
+is already recorded is skipped.
 """
 
 from __future__ import annotations
