@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from peftadvisor.data.gpus import find_gpu
@@ -32,14 +33,15 @@ def failing(path: Path) -> Verdict | None:
     return None
 
 
-def beside(path: Path, text: str, folder: Path) -> Path:
-    """The text under the config's name in a copy of its folder, for what it refers to."""
-    for other in path.parent.iterdir():
-        if other.is_file():
-            (folder / other.name).write_bytes(other.read_bytes())
-    changed = folder / path.name
+@contextmanager
+def beside(path: Path, text: str) -> Iterator[Path]:
+    """The text as a file beside the config, where what it refers to by relative paths lies."""
+    changed = path.with_name(f"fixed.{path.name}")
     changed.write_text(text, encoding="utf-8")
-    return changed
+    try:
+        yield changed
+    finally:
+        changed.unlink()
 
 
 def tried(path: Path) -> str:
@@ -55,8 +57,7 @@ def tried(path: Path) -> str:
         return f"{card}: no change makes it fit"
     if not verdict.fix.text:
         return f"{card}: {verdict.fix.words}, which the file cannot be told"
-    with tempfile.TemporaryDirectory() as folder:
-        changed = beside(path, verdict.fix.text, Path(folder))
+    with beside(path, verdict.fix.text) as changed:
         again = check(changed, Terms(gpu=find_gpu(card), fixing=False))
     lines = [line for line in verdict.fix.diff.splitlines()[2:] if line[:1] in "+-"]
     holds = again.estimate.verdict == "fits"
