@@ -34,7 +34,14 @@ _OF_ONE_RUN = (
     "target_modules",
     "transformers",
 )
-_OF_METHODS = frozenset(_OF_ONE_RUN) & {"alpha", "dropout", "rank", "set_", "sweep", "target_modules"}
+_OF_METHODS = frozenset(_OF_ONE_RUN) & {
+    "alpha",
+    "dropout",
+    "rank",
+    "set_",
+    "sweep",
+    "target_modules",
+}
 _UNASKED: Mapping[str, Any] = {
     **dict.fromkeys(
         ("dataset", "tokenizer", "text_field", "target_field", "task", "examples", "epochs")

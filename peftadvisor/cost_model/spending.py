@@ -83,5 +83,3 @@ def spending(simulated: Simulated, run: RunSpec) -> Spending:
         peak_flops_per_s=run.gpu.peak_flops_per_s.get(training.dtype),
         bandwidth_bytes_per_s=float(run.gpu.memory_bandwidth_bytes_per_s),
     )
-
-

@@ -31,9 +31,7 @@ def told(value: Plain) -> Answer:
     return answer(json.loads(json.dumps(value.to_dict())), "the answer")
 
 
-def story_of_run(
-    run: RunSpec, budget: Budget, say: Progress, swept: Swept | None = None
-) -> Story:
+def story_of_run(run: RunSpec, budget: Budget, say: Progress, swept: Swept | None = None) -> Story:
     """One estimate with its study; with ``swept`` the sweep of that alone.
 
     Raises:

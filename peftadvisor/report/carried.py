@@ -75,15 +75,11 @@ def section(what_if: WhatIf, method: str) -> Section:
     """The what-if as a part of the page."""
     gpu, size, batch, length = what_if.start
     sliders = [
-        Slider(
-            name="batch", label="Micro-batch", stops=_numbers(what_if.batches), start=batch
-        ),
+        Slider(name="batch", label="Micro-batch", stops=_numbers(what_if.batches), start=batch),
         Slider(
             name="length", label="Tokens per sample", stops=_numbers(what_if.lengths), start=length
         ),
-        Slider(
-            name="gpu", label="GPU", stops=tuple(card.id for card in what_if.cards), start=gpu
-        ),
+        Slider(name="gpu", label="GPU", stops=tuple(card.id for card in what_if.cards), start=gpu),
     ]
     if what_if.sizes:
         label = (what_if.size_name or "size").replace("_", " ").capitalize()

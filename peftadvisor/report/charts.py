@@ -101,7 +101,9 @@ def _bar(row: Row, place: Scale, top: float, bottom: float) -> list[Shape]:
     for part in row.parts:
         if part.size > 0:
             ends = place(upto), place(upto + part.size)
-            shapes.append(Shape(bar(ends[0], top, ends[1], bottom), part.style, part.text, row.href))
+            shapes.append(
+                Shape(bar(ends[0], top, ends[1], bottom), part.style, part.text, row.href)
+            )
             upto += part.size
     if row.band:
         low, high = map(place, row.band)
@@ -207,17 +209,16 @@ def _spaced(places: Sequence[tuple[float, str]], box: Box) -> list[Label]:
     return kept
 
 
-def roofline(
-    frame: Frame, found: Sequence[Spot], peak: float | None, bandwidth: float
-) -> Drawing:
+def roofline(frame: Frame, found: Sequence[Spot], peak: float | None, bandwidth: float) -> Drawing:
     """FLOP/s over FLOPs per byte, both logarithmic, below what the card's sheet allows."""
     box = Box(62, 26, WIDTH - 14, 310)
     roof = peak or max(spot.y for spot in found)
     lows = min(s.x for s in found), min(s.y for s in found)
     low, high = lows[0] / 2, max(*(s.x for s in found), roof / bandwidth) * 2
     bottom, top = min(lows[1], roof) / 2, roof * 2
-    place, rise = logarithmic(low, high, box.left, box.right), logarithmic(
-        bottom, top, box.bottom, box.top
+    place, rise = (
+        logarithmic(low, high, box.left, box.right),
+        logarithmic(bottom, top, box.bottom, box.top),
     )
     shapes, labels = across(box, [(place(v), _power(v)) for v in powers(low, high)])
     more = upwards(box, [(rise(v), _tera(v)) for v in powers(bottom, top)])
@@ -244,9 +245,7 @@ def _short(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
 
 
-def _drawing(
-    frame: Frame, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]
-) -> Drawing:
+def _drawing(frame: Frame, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]) -> Drawing:
     return Drawing(
         key=frame.key,
         title=frame.title,

@@ -52,15 +52,22 @@ def write_figure(told: Story, name: str, path: Path) -> None:
 
 def svg(drawing: Drawing) -> str:
     """A figure that needs no page around it, in the colours of light pages."""
-    return html.picture(drawing, _resolved((html.TEMPLATES / "page.css").read_text(encoding="utf-8")
-        + (html.TEMPLATES / "report.css").read_text(encoding="utf-8")))
+    return html.picture(
+        drawing,
+        _resolved(
+            (html.TEMPLATES / "page.css").read_text(encoding="utf-8")
+            + (html.TEMPLATES / "report.css").read_text(encoding="utf-8")
+        ),
+    )
 
 
 def _resolved(css: str) -> str:
     """The rules that figures need, with colours in the place of their names."""
     light = re.sub(r"@media[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}", "", css)
     named = dict(re.findall(r"(--[\w-]+):\s*([^;]+);", light))
-    rules = [rule for rule in re.findall(r"[^{}]+\{[^{}]*\}", light) if _FIGURE.search(rule)]
+    found = re.findall(r"[^{}]+\{[^{}]*\}", light)
+    # not all that draws SVG knows paint-order, and without it the halo of text covers the text
+    rules = [rule for rule in found if _FIGURE.search(rule) and "paint-order" not in rule]
     return "".join(re.sub(r"var\((--[\w-]+)\)", lambda m: named[m[1]], rule) for rule in rules)
 
 

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peftadvisor.profiles import Profile
-from peftadvisor.report.blocks import Document, Figures, Remarks, Section, Table, Terms, Tiles, Walk
+from peftadvisor.report.blocks import (
+    Block,
+    Document,
+    Figures,
+    Remarks,
+    Section,
+    Table,
+    Terms,
+    Tiles,
+    Walk,
+)
 from peftadvisor.report.charts import Frame, Part, Row, bars
 from peftadvisor.report.course import moments_of, timeline_figure
 from peftadvisor.report.drawing import Key
@@ -63,7 +73,9 @@ def _compared(profiles: Sequence[Profile]) -> Section:
         Row(
             name=f"{_WORDS[p.engine]}, {phase}",
             parts=(
-                Part(size / MIB, f"series s{n}", f"{_WORDS[p.engine]}, {phase}: {format_bytes(size)}"),
+                Part(
+                    size / MIB, f"series s{n}", f"{_WORDS[p.engine]}, {phase}: {format_bytes(size)}"
+                ),
             ),
             note=format_bytes(size),
         )
@@ -110,7 +122,9 @@ def _grid(profiles: Sequence[Profile]) -> Grid:
         made.append((f"FLOPs of {phase}", counted, lambda n: f"{n / 1e9:,.3f} GFLOP"))
         made.append((f"time of {phase}", took, format_seconds))
     for owner in dict.fromkeys(o for p in profiles for o in p.memory.owner_bytes):
-        made.append((f"held by {owner}", [p.memory.owner_bytes.get(owner) for p in profiles], format_bytes))
+        made.append(
+            (f"held by {owner}", [p.memory.owner_bytes.get(owner) for p in profiles], format_bytes)
+        )
     cells = [
         (name, *("–" if v is None else form(v) for v in values), *_apart(values))
         for name, values, form in made
@@ -160,6 +174,10 @@ def _grounds(profiles: Sequence[Profile], source: str) -> Section:
         median = f"; median of {profile.time.steps} steps" if profile.time else ""
         entries.append((name.capitalize(), f"{origin.recording}; {versions}{median}"))
         if profile.device_use:
-            remarks += [f"Not read: {what}: {why}" for what, why in profile.device_use.missing.items()]
-    blocks = (Terms(tuple(entries)), *([Remarks(tuple(remarks))] if remarks else []))
+            remarks += [
+                f"Not read: {what}: {why}" for what, why in profile.device_use.missing.items()
+            ]
+    blocks: tuple[Block, ...] = (Terms(tuple(entries)),)
+    if remarks:
+        blocks = (*blocks, Remarks(tuple(remarks)))
     return Section(key="grounds", title="Assumptions, versions, limits", blocks=blocks)

@@ -7,13 +7,8 @@ from typing import Any
 
 from peftadvisor.advisor.advised import Advised, Finding
 from peftadvisor.advisor.studying import Study
-from peftadvisor.integrations.answers import (
-    Story,
-    Told,
-    ToldComparison,
-    ToldProfiles,
-    ToldRecommendation,
-)
+from peftadvisor.integrations.answers import Story
+from peftadvisor.integrations.told import Told, ToldComparison, ToldProfiles, ToldRecommendation
 from peftadvisor.report import carried, profiled, studied, told
 from peftadvisor.report.blocks import Document, Remarks, Section, Table, Terms
 from peftadvisor.report.counsel import pilot_words, value_words
@@ -170,7 +165,9 @@ def _advised(best: Told) -> Iterable[Section]:
         heads = (Column("Setting", numeric=False), Column("Value"), Column("Range"))
         more = tuple(Column(head, numeric=False) for head in ("Rule", "Source", "Confidence"))
         cells = [_advice(one) for one in best.hyperparameters]
-        grid = plain_grid("advised", f"Hyperparameters of {best.run.method}", (*heads, *more), cells)
+        grid = plain_grid(
+            "advised", f"Hyperparameters of {best.run.method}", (*heads, *more), cells
+        )
         yield Section(
             key="hyperparameters", title="Hyperparameters, rules, sources", blocks=(Table(grid),)
         )

@@ -44,8 +44,8 @@ def _course(study: Study, limit: Limit) -> Section:
     return Section(
         key="timeline",
         title=f"Memory over the step: {study.method}",
-        lead="Bytes that tensors hold from loading to the end of the second step, by allocation and "
-        "free in order, not by time; what the allocator caches beyond them is not drawn.",
+        lead="Bytes that tensors hold from loading to the end of the second step, by allocation "
+        "and free in order, not by time; what the allocator caches beyond them is not drawn.",
         blocks=(Walk(whole, told, fullest), Walk(rest, told, fullest)),
     )
 
@@ -68,8 +68,8 @@ def _saved(study: Study) -> Section:
     return Section(
         key="saved",
         title="What each method saves per token",
-        lead="Activations, without logits, that are held when backward begins, over the tokens of a "
-        "micro-batch: what one more token costs in memory, but for what is not per token.",
+        lead="Activations, without logits, that are held when backward begins, over the tokens of "
+        "a micro-batch: what one more token costs in memory, but for what is not per token.",
         blocks=(
             Figures((bars(frame, saved_rows(saved)),)),
             Table(plain_grid("saved-table", "Saved bytes per token", heads, cells), folded=True),
@@ -96,9 +96,7 @@ def _spent(method: str, spending: Spending) -> Section:
     )
 
 
-def _classes(
-    kinds: Sequence[tuple[str, float]], bounds: Sequence[tuple[str, float]]
-) -> Drawing:
+def _classes(kinds: Sequence[tuple[str, float]], bounds: Sequence[tuple[str, float]]) -> Drawing:
     step = sum(seconds for _, seconds in kinds)
     rows = [
         Row(
@@ -189,7 +187,9 @@ def _reach(sweep: Sweep) -> str:
     if not fitting:
         return f"No {name} that was tried fits."
     more = max(fitting) < sweep.points[-1].value
-    return f"The largest {name} tried that fits is {max(fitting):,}{'' if more else ', and more may'}."
+    return (
+        f"The largest {name} tried that fits is {max(fitting):,}{'' if more else ', and more may'}."
+    )
 
 
 def _climb(sweep: Sweep, limit: Limit) -> Drawing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
-from peftadvisor.integrations.answers import Told
+from peftadvisor.integrations.told import Told
 from peftadvisor.profiles import Memory
 from peftadvisor.report.blocks import Figures, Remarks, Section, Table, Terms, Tiles
 from peftadvisor.report.charts import Frame, Limit, Part, Row, bars
@@ -77,7 +77,9 @@ def tiles(told: Told) -> Tiles:
     """The numbers to see first."""
     memory, time, cost = told.memory, told.time, told.cost
     interval = f"90 % interval {format_gib(memory.low_bytes)}–{format_gib(memory.high_bytes)} GiB"
-    dollars = "no price known" if cost.usd_per_hour is None else f"${cost.usd_per_hour:,.2f} an hour"
+    dollars = (
+        "no price known" if cost.usd_per_hour is None else f"${cost.usd_per_hour:,.2f} an hour"
+    )
     total = "–" if cost.usd_total is None else f"${cost.usd_total:,.2f}"
     hours = "" if cost.hours_total is None else f"{format_seconds(3600 * cost.hours_total)}, "
     trained = f"{told.parameters.trainable_percent:.3g} % of {format_count(told.parameters.total)}"
@@ -110,7 +112,9 @@ def memory_row(told: Told, name: str = "", href: str = "") -> Row:
     """A bar of memory by owner with its interval."""
     peak = told.memory
     parts = tuple(
-        Part(size / GIB, f"owner {owner}", f"{name or told.run.method}: {owner} {format_bytes(size)}")
+        Part(
+            size / GIB, f"owner {owner}", f"{name or told.run.method}: {owner} {format_bytes(size)}"
+        )
         for owner, size in held(peak)
     )
     return Row(
@@ -190,7 +194,15 @@ def compute_section(told: Told) -> Section:
         legend=tuple(Key(f"series s{n}", name) for n, (name, c) in enumerate(counts) if c),
         wide=True,
     )
-    drawn = (Figures((bars(frame, [Row(name="one step", parts=parts)]),),),) if parts else ()
+    drawn = (
+        (
+            Figures(
+                (bars(frame, [Row(name="one step", parts=parts)]),),
+            ),
+        )
+        if parts
+        else ()
+    )
     return Section(
         key="flops",
         title="FLOPs: forward, backward, recompute",

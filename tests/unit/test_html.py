@@ -197,7 +197,7 @@ def test_templates_are_in_the_package() -> None:
     )
     patterns = project["tool"]["setuptools"]["package-data"]["peftadvisor"]
     files = sorted((PACKAGE / "report" / "templates").iterdir())
-    assert {path.suffix for path in files} == {".html", ".css"}
+    assert {path.suffix for path in files} == {".html", ".css", ".js", ".svg"}
     for path in files:
         name = str(path.relative_to(PACKAGE))
         assert any(fnmatch(name, pattern) for pattern in patterns)
