@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from peftadvisor.advisor.studying import Study
 from peftadvisor.cost_model.accuracy import (
@@ -93,7 +93,7 @@ class _ToldRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ToldGroup:
-    by: str
+    by: Literal["overall", "source", "method", "gpu"]
     name: str
     rows: _ToldRows
     oom: Screening
