@@ -125,7 +125,7 @@ def test_a_validation_has_the_page_it_had() -> None:
     assert html(Story(source="x", answer=VALIDATION)) == html(VALIDATION)
 
 
-# -- Hostile names ----------------------------------------------------------------------------------
+# -- Hostile names ---------------------------------------------------------------
 
 
 def named(estimate: Estimate, name: str) -> Story:
@@ -178,7 +178,7 @@ def test_profiles_of_any_name(name: str) -> None:
     assert shape(page) == shape(html(Story(source="x", answer=answer(plain_profiles(), "x"))))
 
 
-# -- Markdown and single figures --------------------------------------------------------------------
+# -- Markdown and single figures ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
