@@ -123,15 +123,15 @@ def sweep(run: RunSpec, name: Swept, budget: Budget, files: stops.Files | None =
     """The run with other batches, or lengths, up to what does not fit the card."""
     files = files or stops.Files()
     t = run.training
-    ways = {
-        "batch": (t.micro_batch_size, stops.batches(run), lambda n: stops.at(run, n, t.seq_len)),
-        "length": (t.seq_len, stops.lengths(run), lambda n: stops.at(run, t.micro_batch_size, n)),
-    }
-    own, values, changed = ways[name]
+    if name == "batch":
+        own, ways = t.micro_batch_size, [(n, t.seq_len) for n in stops.batches(run)]
+    else:
+        own, ways = t.seq_len, [(t.micro_batch_size, n) for n in stops.lengths(run)]
     points: list[SweepPoint] = []
     missing: list[int] = []
-    for value in values:
-        there = changed(value)
+    for batch, length in ways:
+        value = batch if name == "batch" else length
+        there = stops.at(run, batch, length)
         found = files.known(there)
         if found is None:
             missing.append(value)

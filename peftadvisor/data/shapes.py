@@ -18,7 +18,7 @@ from peftadvisor.errors import UsageError
 T = TypeVar("T")
 
 _LARGEST = 10**24
-"""Beyond any count of FLOPs; larger whole numbers are no quantities."""
+"""Beyond any count of FLOPs; larger numbers are no quantities."""
 
 
 def shaped(kind: type[T], data: Any, where: str) -> T:
@@ -124,7 +124,7 @@ def _number(data: Any, where: str) -> float:
 
 
 def _finite(data: float) -> bool:
-    return math.isfinite(data) if isinstance(data, float) else abs(data) <= _LARGEST
+    return math.isfinite(data) and abs(data) <= _LARGEST
 
 
 def _anything(data: Any, where: str) -> Any:

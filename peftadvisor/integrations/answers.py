@@ -1,155 +1,32 @@
-"""What commands wrote as JSON, read back: the shapes that a report is made of.
-
-A run's model and GPU are known by name alone, so these are not the values that were written; what
-they show is the same. Files come from strangers: nothing in them is trusted.
-"""
+"""What commands wrote as JSON, read back. Files come from strangers: nothing in them is trusted."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from peftadvisor.advisor.advised import Advised, Finding
-from peftadvisor.advisor.pilot import PilotPlan
-from peftadvisor.advisor.question import Role
 from peftadvisor.advisor.studying import Study
-from peftadvisor.cost_model.accuracy import QUANTITIES, Accuracy, Compared, Group, Outcome
-from peftadvisor.cost_model.accuracy import Screening
+from peftadvisor.cost_model.accuracy import (
+    QUANTITIES,
+    Accuracy,
+    Compared,
+    Group,
+    Outcome,
+    Screening,
+)
 from peftadvisor.data.names import one_line
 from peftadvisor.data.shapes import shaped
 from peftadvisor.errors import UsageError
+from peftadvisor.integrations.told import Told, ToldComparison, ToldProfiles, ToldRecommendation
 from peftadvisor.integrations.validation import Validation
-from peftadvisor.profiles import (
-    Cost,
-    Evidence,
-    Flops,
-    Memory,
-    Parameters,
-    Profile,
-    Provenance,
-    StepTime,
-)
-from peftadvisor.specs import Sharding, TrainingSpec, Verdict
+from peftadvisor.profiles import SCHEMA_VERSION
+from peftadvisor.specs import Verdict
 
 MAX_BYTES = 100 * 10**6
 _REMEDY = "pass what recommend, compare, estimate, profile or validate wrote with --format json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldRun:
-    """What was run, by names."""
-
-    model: str
-    method: str
-    method_config: Mapping[str, Any] = field(hash=False)
-    training: TrainingSpec
-    gpu: str
-    gpus: int = 1
-    sharding: Sharding = "ddp"
-    expandable_segments: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldCard:
-    """The GPU by name, and its memory."""
-
-    id: str
-    memory_bytes: int
-    usable_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """An estimate as its JSON has it; what is said of a choice stands beside it."""
-
-    run: ToldRun
-    parameters: Parameters
-    memory: Memory
-    flops: Flops
-    time: StepTime
-    cost: Cost
-    gpu: ToldCard
-    verdict: Verdict
-    oom_probability: float
-    evidence: Evidence
-    reasons: tuple[str, ...]
-    provenance: Provenance
-    why: tuple[str, ...] = ()
-    citations: tuple[str, ...] = ()
-    hyperparameters: tuple[Advised, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    pareto: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldPick:
-    """One of a recommendation's named answers."""
-
-    role: Role
-    why: str
-    not_next: str
-    limited_by: str
-    changes: tuple[str, ...]
-    estimate: Told
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldRejection:
-    """A method that was ruled out."""
-
-    method: str
-    reason: str
-    over_by_bytes: int | None
-    estimate: Told | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldQuestion:
-    """What was asked."""
-
-    model: str
-    training: TrainingSpec
-    effective_batch_size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldRecommendation:
-    """A recommendation as its JSON has it."""
-
-    question: ToldQuestion
-    picks: tuple[ToldPick, ...]
-    recommendations: tuple[Told, ...]
-    rejected: tuple[ToldRejection, ...]
-    further: tuple[str, ...]
-    ways_out: tuple[str, ...]
-    pilot: PilotPlan | None
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldRefusal:
-    """A method that no estimate could be made of."""
-
-    method: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldComparison:
-    """A comparison as its JSON has it."""
-
-    estimates: tuple[Told, ...]
-    refused: tuple[ToldRefusal, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToldProfiles:
-    """One run's profiles: simulated, measured, or one beside the other."""
-
-    profiles: tuple[Profile, ...]
 
 
 Answer: TypeAlias = "Told | ToldRecommendation | ToldComparison | ToldProfiles | Validation"
@@ -216,7 +93,7 @@ class _ToldRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ToldGroup:
-    by: str
+    by: Literal["overall", "source", "method", "gpu"]
     name: str
     rows: _ToldRows
     oom: Screening
@@ -314,3 +191,13 @@ class Story:
     source: str
     answer: Answer
     study: Study | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        told = self.answer
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "source": self.source,
+            "answer": told.to_dict() if isinstance(told, Validation) else asdict(told),
+            "study": self.study and self.study.to_dict(),
+        }

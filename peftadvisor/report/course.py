@@ -90,7 +90,7 @@ def _drawing(
             "L is the load, F forward, B backward, O the optimizer.",
         ),
         height=_BOX.bottom + 1.6 * LINE,
-        shapes=tuple([*shapes, _BOX.outline()]),
+        shapes=(*shapes, _BOX.outline()),
         labels=tuple(labels),
         wide=True,
         legend=tuple(Key(f"owner {_NAMED[name]}", _NAMED[name]) for name in owners),

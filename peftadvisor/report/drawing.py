@@ -123,8 +123,8 @@ def bar(left: float, top: float, right: float, bottom: float) -> str:
 
 def dot(x: float, y: float, radius: float = 5.0) -> str:
     """A disc."""
-    r = at(radius)
-    return f"M{at(x - radius)} {at(y)}a{r} {r} 0 1 0 {at(2 * radius)} 0a{r} {r} 0 1 0 {at(-2 * radius)} 0z"
+    half = f"a{at(radius)} {at(radius)} 0 1 0"
+    return f"M{at(x - radius)} {at(y)}{half} {at(2 * radius)} 0{half} {at(-2 * radius)} 0z"
 
 
 def diamond(x: float, y: float, radius: float = 6.0) -> str:

@@ -15,7 +15,8 @@ from peftadvisor.report.canvas import plain
 from peftadvisor.report.grid import Grid
 from peftadvisor.report.values import Page, Value
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@-])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$])|^([-+=]|\d+(?=[.)]))")
+"""What means something in GitHub's Markdown, anywhere or at the beginning of a line."""
 _MOODS = {"fits": "✔ ", "tight": "! ", "oom": "✘ ", "plain": ""}
 
 
@@ -35,7 +36,12 @@ def render(value: Value, page: Page) -> str:
 
 def text(words: str) -> str:
     """Words of any origin as Markdown that shows them as they are."""
-    return _SPECIAL.sub(r"\\\1", plain(words))
+    return _SPECIAL.sub(_escaped, plain(words))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    sign: str = found[0]
+    return f"{sign}&#46;" if sign.isdigit() else f"\\{sign}"
 
 
 def _document(document: Document) -> Iterable[str]:

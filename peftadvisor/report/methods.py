@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from peftadvisor.data.evidence import evidence_sources
-from peftadvisor.integrations.answers import Told
+from peftadvisor.integrations.told import Told
 from peftadvisor.profiles import Evidence
 from peftadvisor.report.blocks import Card, Cards, Figures, Link, Remarks, Section, Table
 from peftadvisor.report.charts import Frame, Limit, Part, Row, Spot, bars, spots
@@ -113,6 +113,15 @@ def front_section(estimates: Sequence[Told]) -> Section:
     )
 
 
+def _thousand_tokens_s(told: Told) -> float:
+    rate = told.time.tokens_per_s or told.time.samples_per_s
+    return 1000 / rate if rate else 0.0
+
+
+_PLACES: Mapping[str, Callable[[Told], float]] = {
+    "memory": lambda told: told.memory.device_peak_bytes / GIB,
+    "time": _thousand_tokens_s,
+}
 _UNITS = {"memory": "GiB of device memory", "time": "seconds per 1,000 tokens"}
 
 
@@ -123,17 +132,13 @@ def _front(what: str, weighed: Sequence[tuple[int, Told]], limit: Limit | None) 
         title=f"{what.capitalize()} against evidence",
         description=(
             f"Up is better evidence of being at least as good as LoRA, left is less {what}; "
-            "whiskers are 80 % intervals. Numbers are those of the table above; marks that would hide "
-            "each other are moved apart sideways.",
+            "whiskers are 80 % intervals. Numbers are those of the table above; marks that would "
+            "hide each other are moved apart sideways.",
         ),
         unit=_UNITS[what],
         legend=(Key("spot front", "on the front"), Key("spot", "not on it")),
     )
-    places = {
-        "memory": lambda told: told.memory.device_peak_bytes / GIB,
-        "time": lambda told: 1000 / told.time.tokens_per_s if told.time.tokens_per_s else 0.0,
-    }
-    found = [_spot(n, told, places[what](told)) for n, told in weighed]
+    found = [_spot(n, told, _PLACES[what](told)) for n, told in weighed]
     return spots(frame, found, limit, "P(at least LoRA)")
 
 

@@ -65,7 +65,9 @@ def _resolved(css: str) -> str:
     """The rules that figures need, with colours in the place of their names."""
     light = re.sub(r"@media[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}", "", css)
     named = dict(re.findall(r"(--[\w-]+):\s*([^;]+);", light))
-    rules = [rule for rule in re.findall(r"[^{}]+\{[^{}]*\}", light) if _FIGURE.search(rule)]
+    found = re.findall(r"[^{}]+\{[^{}]*\}", light)
+    # not all that draws SVG knows paint-order, and without it the halo of text covers the text
+    rules = [rule for rule in found if _FIGURE.search(rule) and "paint-order" not in rule]
     return "".join(re.sub(r"var\((--[\w-]+)\)", lambda m: named[m[1]], rule) for rule in rules)
 
 

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peftadvisor.profiles import Profile
-from peftadvisor.report.blocks import Document, Figures, Remarks, Section, Table, Terms, Tiles, Walk
+from peftadvisor.report.blocks import (
+    Block,
+    Document,
+    Figures,
+    Remarks,
+    Section,
+    Table,
+    Terms,
+    Tiles,
+    Walk,
+)
 from peftadvisor.report.charts import Frame, Part, Row, bars
 from peftadvisor.report.course import moments_of, timeline_figure
 from peftadvisor.report.drawing import Key
@@ -167,5 +177,7 @@ def _grounds(profiles: Sequence[Profile], source: str) -> Section:
             remarks += [
                 f"Not read: {what}: {why}" for what, why in profile.device_use.missing.items()
             ]
-    blocks = (Terms(tuple(entries)), *([Remarks(tuple(remarks))] if remarks else []))
+    blocks: tuple[Block, ...] = (Terms(tuple(entries)),)
+    if remarks:
+        blocks = (*blocks, Remarks(tuple(remarks)))
     return Section(key="grounds", title="Assumptions, versions, limits", blocks=blocks)

@@ -7,13 +7,8 @@ from typing import Any
 
 from peftadvisor.advisor.advised import Advised, Finding
 from peftadvisor.advisor.studying import Study
-from peftadvisor.integrations.answers import (
-    Story,
-    Told,
-    ToldComparison,
-    ToldProfiles,
-    ToldRecommendation,
-)
+from peftadvisor.integrations.answers import Story
+from peftadvisor.integrations.told import Told, ToldComparison, ToldProfiles, ToldRecommendation
 from peftadvisor.report import carried, profiled, studied, told
 from peftadvisor.report.blocks import Document, Remarks, Section, Table, Terms
 from peftadvisor.report.counsel import pilot_words, value_words

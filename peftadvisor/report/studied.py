@@ -44,8 +44,8 @@ def _course(study: Study, limit: Limit) -> Section:
     return Section(
         key="timeline",
         title=f"Memory over the step: {study.method}",
-        lead="Bytes that tensors hold from loading to the end of the second step, by allocation and "
-        "free in order, not by time; what the allocator caches beyond them is not drawn.",
+        lead="Bytes that tensors hold from loading to the end of the second step, by allocation "
+        "and free in order, not by time; what the allocator caches beyond them is not drawn.",
         blocks=(Walk(whole, told, fullest), Walk(rest, told, fullest)),
     )
 
@@ -68,8 +68,8 @@ def _saved(study: Study) -> Section:
     return Section(
         key="saved",
         title="What each method saves per token",
-        lead="Activations, without logits, that are held when backward begins, over the tokens of a "
-        "micro-batch: what one more token costs in memory, but for what is not per token.",
+        lead="Activations, without logits, that are held when backward begins, over the tokens of "
+        "a micro-batch: what one more token costs in memory, but for what is not per token.",
         blocks=(
             Figures((bars(frame, saved_rows(saved)),)),
             Table(plain_grid("saved-table", "Saved bytes per token", heads, cells), folded=True),

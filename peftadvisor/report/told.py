@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
-from peftadvisor.integrations.answers import Told
+from peftadvisor.integrations.told import Told
 from peftadvisor.profiles import Memory
 from peftadvisor.report.blocks import Figures, Remarks, Section, Table, Terms, Tiles
 from peftadvisor.report.charts import Frame, Limit, Part, Row, bars
@@ -26,6 +26,8 @@ OWNERS = (
     "context",
 )
 """Who holds memory, in the order of bars; also the classes of their colours."""
+_LONGEST = 20
+"""Characters of a GPU's name at its line; it stands in full elsewhere."""
 _WORDS = {"fits": "Fits", "tight": "Tight", "oom": "Does not fit"}
 _FLOPS = ("forward", "backward", "recompute", "optimizer")
 _LIMITS = (
@@ -128,8 +130,9 @@ def memory_row(told: Told, name: str = "", href: str = "") -> Row:
 
 def card_limit(told: Told) -> Limit:
     """The card's line."""
-    usable = told.gpu.usable_bytes
-    return Limit(usable / GIB, f"{told.gpu.id}: {format_gib(usable)} GiB usable")
+    usable, name = told.gpu.usable_bytes, told.gpu.id
+    short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+    return Limit(usable / GIB, f"{short}: {format_gib(usable)} GiB usable")
 
 
 def owner_keys(estimates: Iterable[Told]) -> tuple[Key, ...]:

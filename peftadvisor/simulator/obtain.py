@@ -88,7 +88,6 @@ def obtain(variant: Variant, *, exact: bool, progress: Progress | None = None) -
     t = variant.training
     point = (t.micro_batch_size, t.seq_len, t.target_len)
     regime = regime_of(point, variant.model.config)
-    accumulate = t.gradient_accumulation_steps > 1
     refused = variant.refusal()
     if refused:
         raise UnsupportedError(refused)

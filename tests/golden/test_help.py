@@ -10,7 +10,11 @@ from peftadvisor.cli.main import main
 
 
 @pytest.mark.parametrize(
-    "command", ["", "calibrate", "doctor", "estimate", "list", "profile", "recommend", "validate"]
+    "command",
+    [
+        *("", "calibrate", "check", "compare", "doctor", "estimate", "list", "profile"),
+        *("recommend", "report", "validate"),
+    ],
 )
 def test_help(
     command: str, golden: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]

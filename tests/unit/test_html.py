@@ -24,7 +24,7 @@ from peftadvisor.units import GIB
 from tests.golden.test_validation import VALIDATION
 
 PACKAGE = Path(peftadvisor.__file__).parent
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "input"}
 DRAWN = {"path", "rect", "circle", "polygon"}
 
 
@@ -53,7 +53,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.texts.append(data)
 
     def values(self, name: str) -> list[str]:
@@ -197,7 +197,7 @@ def test_templates_are_in_the_package() -> None:
     )
     patterns = project["tool"]["setuptools"]["package-data"]["peftadvisor"]
     files = sorted((PACKAGE / "report" / "templates").iterdir())
-    assert {path.suffix for path in files} == {".html", ".css"}
+    assert {path.suffix for path in files} == {".html", ".css", ".js", ".svg"}
     for path in files:
         name = str(path.relative_to(PACKAGE))
         assert any(fnmatch(name, pattern) for pattern in patterns)
