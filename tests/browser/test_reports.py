@@ -29,7 +29,7 @@ from peftadvisor.integrations.stories import story_of_methods, story_of_question
 from peftadvisor.report import RENDERERS, Page
 from peftadvisor.report.carried import words
 from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
-from tests.report_values import plain_comparison, plain_profiles
+from tests.report_values import plain_profiles
 from tests.unit.test_report_pages import named
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
