@@ -36,6 +36,7 @@ USES = (
     (["compare", "--model", "t5-11b", "--gpu", "a100-40g"], "methods fit"),
     (["estimate", *RUN, "--format", "json", "--out", "run.json"], ""),
     (["check", "run.json", "--gpu", "a100-40g"], "fits"),
+    (["report", "run.json", "--out", "run.html"], ""),
 )
 """Commands of a light install, and what each prints."""
 
