@@ -84,13 +84,13 @@ def bars(frame: Frame, rows: Sequence[Row], limit: Limit | None = None) -> Drawi
     for number, row in enumerate(rows):
         y = box.top + number * high
         shapes += _bar(row, place, y + LINE, y + 1.8 * LINE)
-        labels.append(Label(box.left, y + LINE - 4, _short(row.name), "start", "name"))
+        labels.append(Label(box.left, y + LINE - 5, _short(row.name), "start", "name"))
         if row.note:
-            labels.append(Label(box.right, y + LINE - 4, row.note, "end"))
+            labels.append(Label(box.right, y + LINE - 5, row.note, "end"))
         if limit:
             x = place(limit.value)
             ends = (x, y + LINE - 2), (x, y + 1.8 * LINE + 2)
-            shapes.append(Shape(line(*ends), "limit", limit.text))
+            shapes.append(Shape(line(*ends), "limit whole", limit.text))
     if limit:
         labels.append(Label(box.right, box.top - 8, limit.text, "end", "strong"))
     return _drawing(frame, box, shapes, [*labels, below(box, frame.unit)])
@@ -107,7 +107,7 @@ def _bar(row: Row, place: Scale, top: float, bottom: float) -> list[Shape]:
             upto += part.size
     if row.band:
         low, high = map(place, row.band)
-        shapes.append(Shape(bar(low, top - 2, high, bottom + 2), "risk", "90 % interval"))
+        shapes.append(Shape(bar(low, top - 1, high, bottom + 1), "risk", "90 % interval"))
     return shapes
 
 

@@ -33,7 +33,7 @@ _FLOPS = ("forward", "backward", "recompute", "optimizer")
 _LIMITS = (
     "Predictions are of a run's allocations replayed by the rules of PyTorch's caching allocator, "
     "and of what lies outside it: context, communication, cuBLAS workspaces.",
-    "The 90\u00a0% interval and the risk come from how far predictions were off published runs; "
+    "The 90 % interval and the risk come from how far predictions were off published runs; "
     "they say nothing of a card that others use too.",
     "Times leave out loading data and transfers to the card. Without a calibration of the card "
     "they rest on its data sheet.",
