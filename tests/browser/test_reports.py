@@ -29,7 +29,7 @@ from peftadvisor.integrations.stories import story_of_methods, story_of_question
 from peftadvisor.report import RENDERERS, Page
 from peftadvisor.report.carried import words
 from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
-from tests.report_values import plain_comparison, plain_profiles
+from tests.report_values import plain_profiles
 from tests.unit.test_report_pages import named
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
@@ -45,12 +45,10 @@ BUDGET = Budget(total_tokens=10_000_000)
 RUN = RunSpec(
     model=find_model("meta-llama/Llama-3.1-8B"),
     method=MethodSpec(name="qlora"),
-    training=TrainingSpec(
-        micro_batch_size=2, gradient_accumulation_steps=4, quantization="nf4-dq"
-    ),
+    training=TrainingSpec(micro_batch_size=2, gradient_accumulation_steps=4, quantization="nf4-dq"),
     gpu=find_gpu("rtx-4090"),
 )
-HOSTILE = ("<script>alert(1)</script>", '"quoted" \'path\'/../x', "x" * 300, "שלום \u202eevil")
+HOSTILE = ("<script>alert(1)</script>", "\"quoted\" 'path'/../x", "x" * 300, "שלום \u202eevil")
 KINDS = (
     *("recommendation", "comparison", "run", "file", "sweep", "measured", "profiles", "validation"),
     *(f"hostile-{number}" for number in range(len(HOSTILE))),
@@ -250,7 +248,9 @@ def test_sliders_say_what_python_says(kind: str, pages: dict[str, Path], opened:
     run = RUN
     if kind == "comparison":
         method = view.locator("#what-if-section h2").text_content().split(": ")[1].split(" ")[0]
-        run = replace(RUN, method=MethodSpec(name=method), training=TrainingSpec(micro_batch_size=2))
+        run = replace(
+            RUN, method=MethodSpec(name=method), training=TrainingSpec(micro_batch_size=2)
+        )
     chance, files = random.Random(11), stops.Files()
     cards = {gpu.id: gpu for gpu in stops.gpus(run)}
     sliders = {name: view.locator(f"#w-{name}") for name in ("batch", "length", "size", "gpu")}
