@@ -107,6 +107,9 @@ def study(estimate: Estimate, budget: Budget, others: Sequence[Estimate] = ()) -
     possible = single and not run.expandable_segments
     if run.expandable_segments:
         missing.append("the what-if page: it replays the allocator without expandable segments")
+    carried = what_if(run, budget, files) if possible else None
+    if possible and carried is None:
+        missing.append("other batches, lengths and GPUs: no recording of this run has variables")
     return Study(
         method=run.method.name,
         course=course_of(simulated) if single else None,
@@ -114,7 +117,7 @@ def study(estimate: Estimate, budget: Budget, others: Sequence[Estimate] = ()) -
         saved_bytes_per_token=_saved([estimate, *others]),
         sweeps=tuple(sweep(run, name, budget, files) for name in SWEPT),
         offers=_offers(run, budget, files),
-        what_if=what_if(run, budget, files) if possible else None,
+        what_if=carried,
         missing=tuple(missing),
     )
 

@@ -28,7 +28,7 @@ def sections(study: Study, limit: Limit) -> Iterable[Section]:
         yield _saved(study)
     if study.spending:
         yield _spent(study.method, study.spending)
-    if study.sweeps:
+    if any(sweep.points for sweep in study.sweeps):
         yield _swept(study.sweeps, limit)
     if study.offers:
         yield _priced(study.offers)
@@ -89,7 +89,7 @@ def _spent(method: str, spending: Spending) -> Section:
         lead=f"{format_seconds(step)} a step on one card; bound by {bounds[0][0]}, "
         f"{100 * bounds[0][1] / step:.0f} % of it.",
         blocks=(
-            Figures((_classes(kinds, bounds), _roof(spending))),
+            Figures((_classes(kinds, bounds), *_roof(spending))),
             Table(plain_grid("classes", "Step time by class of kernel", heads, cells)),
             Table(_kernels(spending.kernels, step), folded=True),
         ),
@@ -117,7 +117,7 @@ def _classes(kinds: Sequence[tuple[str, float]], bounds: Sequence[tuple[str, flo
     return bars(frame, rows)
 
 
-def _roof(spending: Spending) -> Drawing:
+def _roof(spending: Spending) -> Iterable[Drawing]:
     kernels = [k for k in spending.kernels if k.flops > 0 and k.moved_bytes > 0 and k.busy_s > 0]
     found = [
         Spot(
@@ -143,7 +143,8 @@ def _roof(spending: Spending) -> Drawing:
             Key("series s2", "bound by memory bandwidth"),
         ),
     )
-    return roofline(frame, found, spending.peak_flops_per_s, spending.bandwidth_bytes_per_s)
+    if found:
+        yield roofline(frame, found, spending.peak_flops_per_s, spending.bandwidth_bytes_per_s)
 
 
 def _kernels(kernels: Sequence[KernelSpent], step: float) -> Grid:
