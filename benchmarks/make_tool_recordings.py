@@ -30,7 +30,7 @@ from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.regimes import Lengths, Regime
 
 CONFIGS = Path(__file__).with_name("tool_configs")
-MODELS = "meta-llama/Llama-3.1-8B,meta-llama/Llama-3.2-1B,Qwen/Qwen2.5-7B,mistralai/Mistral-7B-v0.1"
+MODELS = "meta-llama/Llama-3.1-8B,meta-llama/Llama-3.2-1B"
 RANKS = (8, 16, 32, 64)
 """Where one recording does not hold for all: 8-bit states of small tensors stay in fp32."""
 ANY: tuple[Lengths, ...] = ("any", "aligned")
