@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.config_reading import CONFIGS
 
+SHIPPED = Path(__file__).parent.parent / "benchmarks" / "tool_configs"
 ODD_VALUES = (
     *(
         "",
@@ -73,6 +74,13 @@ def corpus() -> list[Path]:
     """Every training config of the corpus."""
     found = sorted(path for path in CONFIGS.rglob("*") if path.suffix in (".yml", ".yaml", ".json"))
     return [path for path in found if path.parent.name not in ("accelerate", "deepspeed")]
+
+
+def texts() -> list[str]:
+    """What the corpus holds, and as much again of configs whose runs ship recorded."""
+    shipped = [path.read_text(encoding="utf-8") for path in sorted(SHIPPED.iterdir())]
+    answered = [text.replace("MODEL", "meta-llama/Llama-3.1-8B") for text in shipped]
+    return [path.read_text(encoding="utf-8") for path in corpus()] + 6 * answered
 
 
 def mutated(rng: random.Random, text: str) -> bytes:

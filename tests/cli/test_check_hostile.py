@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from peftadvisor.cli.main import main
-from tests.config_mutations import corpus, mutated
+from tests.config_mutations import mutated, texts
 
 CODES = {0, 2, 3, 4}
 MUTATIONS = 1000  # benchmarks/mutate_configs.py tries 5,000
@@ -35,10 +35,10 @@ def answer(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
 
 
 def test_mutated_configs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rng, files = random.Random(0), corpus()
+    rng, files = random.Random(0), texts()
     path = tmp_path / "config.yaml"
     for number in range(MUTATIONS):
-        content = mutated(rng, rng.choice(files).read_text(encoding="utf-8"))
+        content = mutated(rng, rng.choice(files))
         path.write_bytes(content)
         try:
             answer(path, capsys)
