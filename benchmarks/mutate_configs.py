@@ -23,7 +23,6 @@ from peftadvisor.cli.main import main as command
 from peftadvisor.simulator import obtain
 from tests.config_mutations import mutated, texts
 
-
 CARDS = ("a100-80g", "rtx-3060-12g")
 
 
