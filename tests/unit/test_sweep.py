@@ -20,7 +20,7 @@ from peftadvisor.profilers.records import Record, Status, StoreError
 from peftadvisor.profilers.store import open_store
 from peftadvisor.profilers.sweep import Planned, key_of, sweep
 
-KILLS = 100
+KILLS = 50  # for each kind of file
 RUNS = 400
 # Runs that take 1 to 5 ms, in a sweep of RUNS; says which are safe.
 SWEEP = """
