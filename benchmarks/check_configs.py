@@ -14,16 +14,16 @@ import argparse
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 
 from peftadvisor.data.models import find_model
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs.files import read_config_file
-from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
+from peftadvisor.integrations.configs.recognising import tool_of, tools
+from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig
 
 ENDS = (".yaml", ".yml", ".json")
-TOOLS = ("axolotl", "torchtune")
+TOOLS = {tool.name: tool for tool in tools()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,21 +44,9 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def _tools() -> list[Tool]:
-    return [import_module(f"peftadvisor.integrations.configs.{name}").TOOL for name in TOOLS]
-
-
 def _reader(name: str | None) -> Callable[[ConfigFile], ReadConfig]:
-    """The reader of the named tool, else of the one with most marks in a file."""
-    tools = [tool for tool in _tools() if name in (None, tool.name)]
-
-    def read(file: ConfigFile) -> ReadConfig:
-        best = max(tools, key=lambda tool: tool.marks(file.values))
-        if not best.marks(file.values):
-            raise UsageError(f"{file.path} is no config that is known here")
-        return best.read(file)
-
-    return read
+    """The reader of the named tool, else of the one that ``check`` takes a file for."""
+    return TOOLS[name].read if name else lambda file: tool_of(file).read(file)
 
 
 def _line(path: Path, read: Callable[[ConfigFile], ReadConfig]) -> str:

@@ -9,20 +9,16 @@ from typing import Any
 
 import yaml
 
-from peftadvisor.integrations.configs import accelerate, llamafactory, runspec, trainer, trl
 from peftadvisor.integrations.configs.editing import edited
 from peftadvisor.integrations.configs.files import read_config_file
-from peftadvisor.integrations.configs.value import ConfigFile, ReadConfig, Tool
+from peftadvisor.integrations.configs.recognising import tool_of
+from peftadvisor.integrations.configs.value import ReadConfig
 from peftadvisor.methods import find_method
-from peftadvisor.specs import TrainingSpec
+from peftadvisor.specs import Job, TrainingSpec
 
 CONFIGS = Path(__file__).parent / "configs"
-TOOLS = tuple(module.TOOL for module in (llamafactory, trl, trainer, runspec, accelerate))
-
-
-def tool_of(file: ConfigFile) -> Tool:
-    """The tool whose signs the file has most of."""
-    return max(TOOLS, key=lambda tool: tool.marks(file.values))
+Case = tuple[str, str, dict[str, Any], dict[str, Any], Job, float]
+"""Model, method, its settings, what differs of the training, job and learning rate."""
 
 
 def read(name: str | Path) -> ReadConfig:
@@ -84,3 +80,13 @@ def require_traces(config: ReadConfig) -> None:
     differing = {n: (v, traced[n]) for n, v in told.items() if n in traced and v != traced[n]}
     assert not differing
     find_method(config.method.name).settings(config.method)
+
+
+def require_run(config: ReadConfig, expected: Case) -> None:
+    """Model, method, its settings, what differs of the training, job and rate; all traced."""
+    model, method, settings, training, job, rate = expected
+    assert (config.model, config.method.name) == (model, method)
+    assert dict(config.method.settings) == settings
+    assert changed(config.training) == training
+    assert (config.job, config.learning_rate) == (job, rate)
+    require_traces(config)

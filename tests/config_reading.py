@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import yaml
 
 from peftadvisor.integrations.configs.files import read_config_file
 from peftadvisor.integrations.configs.value import ConfigFile, Edit, ReadConfig, Tool
+from peftadvisor.integrations.exports import Export
+from peftadvisor.integrations.exports.value import Difference, as_run
+from peftadvisor.methods import find_method
 from peftadvisor.specs import TrainingSpec
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -91,3 +94,18 @@ def lever_outcomes(tool: Tool, file: ConfigFile) -> dict[tuple[str, Any], str]:
         right = getattr(after.training, name) == value
         outcomes[name, value] = "yes" if right else f"{getattr(after.training, name)}, {kept}"
     return outcomes
+
+
+def require_read_back(export: Export, found: ReadConfig, differences: list[Difference]) -> None:
+    """What was exported is read as the run that it was, but for the differences it names."""
+    run = export.run
+    expected = as_run(run, differences).training
+    if run.training.quantization == "none":
+        expected = replace(expected, kbit_preparation="peft")
+    assert found.training == expected
+    assert (found.model, found.unknown) == (run.model.id, ())
+    assert (found.learning_rate, found.job.epochs) == (2e-4, 3.0)
+    settings, wanted = find_method(found.method.name).settings(found.method), export.settings
+    if wanted.get("target_modules", "") is None:
+        wanted["target_modules"] = ("q_proj", "v_proj")  # as PEFT has it for Llama
+    assert settings == wanted

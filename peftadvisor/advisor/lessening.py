@@ -26,7 +26,7 @@ from peftadvisor.advisor.weighing import divisors, most_bytes_on
 from peftadvisor.errors import UsageError
 from peftadvisor.profiles import Estimate
 from peftadvisor.simulator.obtain import Progress
-from peftadvisor.specs import Budget, RunSpec, TrainingSpec
+from peftadvisor.specs import Budget, TrainingSpec
 
 Changes = Mapping[str, Any]
 
@@ -63,22 +63,22 @@ _SAVED: Mapping[str, tuple[tuple[str, float], ...]] = {
 
 
 def smallest_change(
-    run: RunSpec,
+    found: Estimate,
     budget: Budget,
     offered: Callable[[Changes], bool],
     progress: Progress | None = None,
 ) -> Lessened | None:
-    """The cheapest change with which the run fits; None where none is found.
+    """The cheapest change with which a run that does not fit does; None where none is found.
 
     ``offered`` says whether whoever runs it can be told a change. What cannot be predicted with
     what is installed, or cannot exist, is passed over.
     """
-    trial = _Trial(run, budget, offered, progress)
-    for changes in _subsets(run.training):
+    trial = _Trial(found, budget, offered, progress)
+    for changes in _subsets(found.run.training):
         if offered(changes) and not trial.hopeless(changes):
-            found = trial.with_largest_batch(changes)
-            if found is not None:
-                return found
+            lessened = trial.with_largest_batch(changes)
+            if lessened is not None:
+                return lessened
     return None
 
 
@@ -113,12 +113,14 @@ class _Trial:
 
     def __init__(
         self,
-        run: RunSpec,
+        start: Estimate,
         budget: Budget,
         offered: Callable[[Changes], bool],
         progress: Progress | None,
     ) -> None:
-        self.run, self.budget, self.offered, self.progress = run, budget, offered, progress
+        run = start.run
+        self.start, self.run, self.budget = start, run, budget
+        self.offered, self.progress = offered, progress
         self.most_bytes = most_bytes_on(budget, run.gpu, run.training.loss, run.gpus)
         self.failed: list[tuple[Changes, Estimate]] = []
 
@@ -150,10 +152,8 @@ class _Trial:
 
     def _fitting(self, changes: Changes) -> Lessened | None:
         training = dataclasses.replace(self.run.training, **changes)
-        try:
-            changed = dataclasses.replace(self.run, training=training)
-            found = estimate(changed, budget=self.budget, progress=self.progress)
-        except UsageError:
+        found = self._estimated(training) if changes else self.start
+        if found is None:
             return None
         if found.verdict == "fits":
             return Lessened(changes, found)
@@ -161,6 +161,13 @@ class _Trial:
             without_batch = {k: v for k, v in changes.items() if k in COSTS}
             self.failed.append((without_batch, found))
         return None
+
+    def _estimated(self, training: TrainingSpec) -> Estimate | None:
+        try:
+            changed = dataclasses.replace(self.run, training=training)
+            return estimate(changed, budget=self.budget, progress=self.progress)
+        except UsageError:
+            return None
 
 
 def _least(found: Estimate, changed: Iterable[str]) -> int:

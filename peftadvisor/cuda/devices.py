@@ -58,9 +58,7 @@ def live_gpu() -> LiveGpu:
         UsageError: no NVML, no driver, no GPU, GPUs of several kinds, or a GPU split by MIG.
     """
     with driver("--gpu auto", _REMEDY) as nvml:
-        handles = visible(nvml)
-        if not handles:
-            raise UsageError(f"--gpu auto: no GPU is visible here; {_REMEDY}")
+        handles = some_visible(nvml, "--gpu auto", _REMEDY)
         names = sorted({_text(nvml.nvmlDeviceGetName(handle)) for handle in handles})
         if len(names) > 1:
             raise UsageError(f"--gpu auto: several kinds here ({', '.join(names)}); {_REMEDY}")
@@ -124,6 +122,18 @@ def visible(nvml: Any) -> list[Any]:
             handles.append(nvml.nvmlDeviceGetHandleByIndex(int(entry)))
         else:  # CUDA ignores an unknown entry and all that follow it
             break
+    return handles
+
+
+def some_visible(nvml: Any, asking: str, remedy: str) -> list[Any]:
+    """``visible``, one at least.
+
+    Raises:
+        UsageError: there is none.
+    """
+    handles = visible(nvml)
+    if not handles:
+        raise UsageError(f"{asking}: no GPU is visible here; {remedy}")
     return handles
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from peftadvisor.cuda.devices import driver, visible
-from peftadvisor.errors import UsageError
+from peftadvisor.cuda.devices import driver, some_visible
 from peftadvisor.units import format_bytes
 
 PAUSE_S = 5.0
@@ -20,10 +19,8 @@ def free_bytes() -> int:
         UsageError: no NVML, no driver, or no card.
     """
     with driver("--watch-free", _REMEDY) as nvml:
-        handles = visible(nvml)
-        if not handles:
-            raise UsageError(f"--watch-free: no GPU is visible here; {_REMEDY}")
-        return int(nvml.nvmlDeviceGetMemoryInfo(handles[0]).free)
+        first, *_ = some_visible(nvml, "--watch-free", _REMEDY)
+        return int(nvml.nvmlDeviceGetMemoryInfo(first).free)
 
 
 def wait_for_free(needed_bytes: int, most_s: float, say: Callable[[str], None]) -> int:

@@ -83,7 +83,7 @@ def check(path: str | Path, terms: Terms, progress: Progress | None = None) -> V
         config=config,
         estimate=found,
         problems=_at_lines(file, problems),
-        fix=_fix(tool, file, config, run, terms.budget, progress) if needs_fix else None,
+        fix=_fix(tool, file, config, found, terms.budget, progress) if needs_fix else None,
     )
 
 
@@ -153,24 +153,24 @@ def _fix(
     tool: Tool,
     file: ConfigFile,
     config: ReadConfig,
-    run: RunSpec,
+    found: Estimate,
     budget: Budget,
     progress: Progress | None,
 ) -> Fix | None:
     def offered(change: Mapping[str, Any]) -> bool:
         return not change or tool.edits(file, config, change) is not None
 
-    found = smallest_change(run, budget, offered, progress)
-    if found is None:
+    lessened = smallest_change(found, budget, offered, progress)
+    if lessened is None:
         return None
-    edits = tool.edits(file, config, found.changes) or ()
+    edits = tool.edits(file, config, lessened.changes) or ()
     text = edited(file, edits) or ""
     return Fix(
-        change=found.changes,
-        words=", ".join(_WORDS[name].format(value) for name, value in found.changes.items()),
+        change=lessened.changes,
+        words=", ".join(_WORDS[name].format(value) for name, value in lessened.changes.items()),
         diff=_diff(file, text) if text else "",
         text=text,
-        estimate=found.estimate,
+        estimate=lessened.estimate,
     )
 
 

@@ -78,6 +78,15 @@ def query_value_targets(model: Any) -> Any:
     return targets(model, names)
 
 
+REFUSALS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
+"""What PEFT raises on a model that it does not take."""
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of PEFT says, in one line."""
+    return " ".join(str(error).split())[:200]
+
+
 def wrap(model: Any, config: Any) -> Any:
     """``get_peft_model`` on the model's own device.
 
@@ -91,8 +100,8 @@ def wrap(model: Any, config: Any) -> Any:
     try:
         with torch.device(device), shapes_only():
             return get_peft_model(model, config)
-    except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except REFUSALS as error:
+        reason = reason_of(error)
         raise UnsupportedError(
             f"{type(model).__name__} cannot take {config.peft_type.value.lower()}: {reason}"
         ) from error

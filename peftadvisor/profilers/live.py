@@ -129,7 +129,7 @@ def adapted(model: Any, peft_config: Any) -> Any:
     """
     import peft
 
-    from peftadvisor.methods.peft_backed import shapes_only
+    from peftadvisor.methods.peft_backed import REFUSALS, reason_of, shapes_only
 
     if hasattr(model, "peft_config"):
         raise UsageError("the model is wrapped by PEFT already; leave out peft_config")
@@ -141,9 +141,8 @@ def adapted(model: Any, peft_config: Any) -> Any:
     with torch.device("meta"), shapes_only():
         try:
             return peft.get_peft_model(copy.deepcopy(model, memo), copy.deepcopy(peft_config))
-        except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"PEFT refuses the model: {reason}") from error
+        except REFUSALS as error:
+            raise UsageError(f"PEFT refuses the model: {reason_of(error)}") from error
 
 
 def spec_of(model: Any) -> ModelSpec:

@@ -14,7 +14,6 @@ from peftadvisor.integrations.configs.axolotl import TOOL
 from peftadvisor.integrations.configs.axolotl_keys import LEFT_OUT
 from peftadvisor.integrations.exports import FORMATS, Export
 from peftadvisor.integrations.exports.axolotl import _differences
-from peftadvisor.integrations.exports.value import as_run
 from peftadvisor.methods import find_method
 from peftadvisor.specs import Job, RunSpec
 from tests.config_reading import (
@@ -24,6 +23,7 @@ from tests.config_reading import (
     file_of,
     lever_outcomes,
     of_values,
+    require_read_back,
     untraced,
 )
 from tests.export_cases import advice, estimate_of, run_of
@@ -576,14 +576,5 @@ RUNS = [
 def test_exports_are_read_back(run: RunSpec) -> None:
     export = Export(estimate=estimate_of(run), advised=ADVICE, job=Job(), made=date(2026, 11, 28))
     found = read(yaml.safe_load(FORMATS["axolotl"].write(export)))
-    expected = as_run(run, _differences(export)).training
-    if run.training.quantization == "none":
-        expected = replace(expected, kbit_preparation="peft")
-    assert found.training == expected
-    assert (found.model, found.unknown) == (run.model.id, ())
-    assert (found.learning_rate, found.job.epochs) == (2e-4, 3.0)
-    settings, wanted = find_method(found.method.name).settings(found.method), export.settings
-    if wanted.get("target_modules", "") is None:
-        wanted["target_modules"] = ("q_proj", "v_proj")  # as PEFT has it for Llama
-    assert settings == wanted
+    require_read_back(export, found, _differences(export))
     assert found.method.name in (run.method.name, "lora", "lora-all")

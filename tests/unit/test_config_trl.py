@@ -10,7 +10,7 @@ import pytest
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.configs.accelerate import PACKAGED, launch, launch_of
 from peftadvisor.specs import Job
-from tests.config_cases import CONFIGS, changed, read, require_traces, written
+from tests.config_cases import CONFIGS, Case, read, require_run, written
 
 USUAL = {
     "micro_batch_size": 8,
@@ -32,7 +32,7 @@ BASE = {"model_name_or_path": "Qwen/Qwen2.5-7B", "dataset_name": "notes"}
 LORA = {"rank": 16, "alpha": 32, "dropout": 0.05}
 """TRL's own defaults of LoRA."""
 
-FILES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], Job, float]] = {
+FILES: dict[str, Case] = {
     "sft_full.yaml": (
         "Qwen/Qwen2.5-0.5B",
         "full",
@@ -110,14 +110,9 @@ FILES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], Job, float]] = 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_comes_to_its_run(name: str) -> None:
-    model, method, settings, training, job, rate = FILES[name]
     config = read(f"trl/{name}")
     assert (config.tool, config.version) == ("trl", "1.16.0")
-    assert (config.model, config.method.name) == (model, method)
-    assert dict(config.method.settings) == settings
-    assert changed(config.training) == training
-    assert (config.job, config.learning_rate) == (job, rate)
-    require_traces(config)
+    require_run(config, FILES[name])
 
 
 def test_every_file_has_its_case() -> None:
