@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ["--model", "Llama-3.1-8B", "--gpu", "a100-40g", "--method", "lora"]
 USES = (
-    (["doctor"], "can advise"),
+    (["doctor"], "allocator replay  compiled"),
     (["--version", "--verbose"], "recordings: "),
     (["list", "methods", "lora-all"], "LoRA on all linear layers"),
     (["recommend", "--model", "t5-11b", "--gpu", "a100-40g"], "Take "),
@@ -105,9 +105,15 @@ def unpacked(sdist: Path, to: Path) -> Path:
 
 
 def hashes(wheel: Path) -> dict[str, str]:
-    """A hash of every file in a wheel."""
+    """A hash of every file in a wheel but the compiled module, which holds paths of its build."""
     with zipfile.ZipFile(wheel) as archive:
-        return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+        files = {name: archive.read(name) for name in archive.namelist()}
+    compiled = (".so", ".pyd", "RECORD")
+    return {
+        name: hashlib.sha256(data).hexdigest()
+        for name, data in files.items()
+        if not name.endswith(compiled)
+    }
 
 
 def same(one: Path, other: Path) -> None:

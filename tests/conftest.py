@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from peftadvisor.cuda import arena
 from peftadvisor.profiles import (
     Cost,
     Estimate,
@@ -28,6 +29,14 @@ from peftadvisor.units import GIB, MIB
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 GOLDEN = Path(__file__).parent / "golden" / "files"
+
+
+def pytest_configure() -> None:
+    """A compiled module hides its source: tests of an older one would say nothing."""
+    compiled = Path(arena.__file__)
+    source = compiled.with_name("arena.py")
+    if compiled.stat().st_mtime < source.stat().st_mtime:
+        raise pytest.UsageError(f"{source} is newer than {compiled.name}: pip install -e . again")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

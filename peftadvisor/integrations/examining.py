@@ -73,6 +73,7 @@ def _advice(named: tuple[Package, ...]) -> Iterator[Check]:
         if package.extra == NEEDED:
             yield _package("advice", package, "fault")
     yield _recordings()
+    yield Check(area="advice", name="allocator replay", **_compiled())
 
 
 def _recording(named: tuple[Package, ...]) -> Iterator[Check]:
@@ -113,6 +114,15 @@ def _compared(name: str, found: str) -> dict[str, Any]:
         if package == name and not within(found, simulated):
             return {"state": "note", "found": found, "remedy": how}
     return {"found": found}
+
+
+def _compiled() -> dict[str, Any]:
+    from peftadvisor.cuda.allocator import COMPILED
+
+    if COMPILED:
+        return {"found": "compiled"}
+    remedy = "for answers in half the time, install again where there is a C compiler"
+    return {"state": "note", "found": "runs interpreted", "remedy": remedy}
 
 
 def _recordings() -> Check:

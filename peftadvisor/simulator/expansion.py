@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ def expand(
     Returns:
         ``events``: +k allocates storage k - 1, -k frees it; ``sizes``: bytes per storage.
     """
-    there = moves(recording, units, accumulate=accumulate)
+    there = moves(recording, tuple(units), accumulate=accumulate)
     formula = recording.storages.formula[there.rows]
     return there.codes, recording.values(point, units)[formula]
 
@@ -39,7 +40,8 @@ class Moves(NamedTuple):
     events: Integers
 
 
-def moves(recording: Recording, units: Sequence[int], *, accumulate: bool = False) -> Moves:
+@lru_cache(maxsize=16)
+def moves(recording: Recording, units: tuple[int, ...], *, accumulate: bool = False) -> Moves:
     """The recording played at these depths, as allocations and frees of numbered storages."""
     storages, events = recording.storages, recording.events
     order, layer = play(recording, units)
@@ -59,6 +61,7 @@ def moves(recording: Recording, units: Sequence[int], *, accumulate: bool = Fals
     rows = np.zeros(number[-1], dtype=np.int64)
     rows[storage - 1] = ref
     codes = np.where(events.kind[order] == Event.ALLOC, storage, -storage)
+    codes.flags.writeable = rows.flags.writeable = False  # the answer is kept, and shared
     return Moves(codes, rows, order)
 
 

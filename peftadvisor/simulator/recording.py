@@ -12,7 +12,7 @@ layer, or a period of unlike layers).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -169,7 +169,7 @@ class _Runs(NamedTuple):
     uses: list[tuple[str, Phase, int, int, list[int]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recording:
     """One recorded run; valid for the regime that ``facts`` states.
 
@@ -181,7 +181,7 @@ class Recording:
     storages: Storages
     kernels: Kernels
     formulas: Formulas
-    facts: Mapping[str, Any] = field(hash=False)
+    facts: Mapping[str, Any]
     growth: Growth | None = None
 
     def at_size(self, size: int) -> Recording:

@@ -70,7 +70,7 @@ def tape_of(simulated: Simulated, reel: Reel | None = None) -> Tape:
 def reel_of(simulated: Simulated) -> Reel:
     """The recording in full, at its depth."""
     recording = simulated.recording
-    there = moves(recording, simulated.units, accumulate=simulated.accumulate)
+    there = moves(recording, tuple(simulated.units), accumulate=simulated.accumulate)
     made = there.codes > 0
     order = there.codes[made] - 1
     number = np.zeros(len(there.rows), dtype=np.int64)

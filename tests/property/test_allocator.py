@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peftadvisor.cuda import allocator
 from peftadvisor.cuda.allocator import EMPTY_CACHE, ReplayResult, replay
 
 KIB = 2**10
@@ -304,6 +310,27 @@ options = st.one_of(
 def test_equals_the_reference(case, chosen):
     events, sizes = case
     assert replay(events, sizes, **chosen) == reference_replay(events, sizes, **chosen)
+
+
+def interpreted() -> ModuleType:
+    """The allocator's arena as Python runs it, whatever was compiled of it."""
+    path = Path(allocator.__file__).with_name("arena.py")
+    spec = importlib.util.spec_from_loader("arena", SourceFileLoader("arena", str(path)))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+INTERPRETED = interpreted()
+
+
+@settings(max_examples=150, deadline=None)
+@given(event_lists, options)
+def test_interpreted_it_says_the_same(case, chosen):
+    events, sizes = case
+    compiled = replay(events, sizes, **chosen)
+    with mock.patch.object(allocator, "Arena", INTERPRETED.Arena):
+        assert replay(events, sizes, **chosen) == compiled
 
 
 @settings(max_examples=60, deadline=None)
