@@ -93,7 +93,7 @@ def bars(frame: Frame, rows: Sequence[Row], limit: Limit | None = None) -> Drawi
             shapes.append(Shape(line(*ends), "limit whole", limit.text))
     if limit:
         labels.append(Label(box.right, box.top - 8, limit.text, "end", "strong"))
-    return _drawing(frame, box, shapes, [*labels, below(box, frame.unit)])
+    return framed(frame, box, shapes, [*labels, below(box, frame.unit)])
 
 
 def _bar(row: Row, place: Scale, top: float, bottom: float) -> list[Shape]:
@@ -152,7 +152,7 @@ def spots(frame: Frame, found: Sequence[Spot], limit: Limit | None, beside_: str
         shapes.append(Shape(dot(x, y, 9), spot.style, spot.text, spot.href))
         labels.append(Label(x, y + 4, spot.number, "middle", "in"))
     ends = [below(box, frame.unit), beside(box, beside_), *labels]
-    return _drawing(frame, box, [box.outline(), *shapes], ends)
+    return framed(frame, box, [box.outline(), *shapes], ends)
 
 
 def _apart(places: Sequence[tuple[float, float]]) -> list[float]:
@@ -194,7 +194,7 @@ def climb(frame: Frame, steps: Sequence[Step], limit: Limit, along: str) -> Draw
         shapes.append(Shape(mark, f"verdict {step.style}", step.text))
     labels.append(Label(box.right, box.top - 8, limit.text, "end", "strong"))
     ends_ = [below(box, along), beside(box, frame.unit), *labels]
-    return _drawing(frame, box, [box.outline(), *shapes], ends_)
+    return framed(frame, box, [box.outline(), *shapes], ends_)
 
 
 def _spaced(places: Sequence[tuple[float, str]], box: Box) -> list[Label]:
@@ -230,7 +230,7 @@ def roofline(frame: Frame, found: Sequence[Spot], peak: float | None, bandwidth:
     shapes.append(Shape(line(*slope, *flat), "limit", "What the card's data sheet allows"))
     shapes += [Shape(dot(place(s.x), rise(s.y), 4.5), s.style, s.text) for s in found]
     ends = [below(box, "FLOPs per byte moved"), beside(box, frame.unit), *labels]
-    return _drawing(frame, box, [box.outline(), *shapes], ends)
+    return framed(frame, box, [box.outline(), *shapes], ends)
 
 
 def _power(value: float) -> str:
@@ -245,7 +245,8 @@ def _short(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
 
 
-def _drawing(frame: Frame, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]) -> Drawing:
+def framed(frame: Frame, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]) -> Drawing:
+    """Shapes and texts in a box as the figure of this frame."""
     return Drawing(
         key=frame.key,
         title=frame.title,

@@ -42,10 +42,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An entry of the legend: the class that shapes of a kind have, and what they are."""
+    """An entry of the legend: the class that shapes of a kind have, what they are, a small one."""
 
     style: str
     name: str
+    path: str = "M0 0H10V10H0z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,12 @@ def diamond(x: float, y: float, radius: float = 6.0) -> str:
     """A square on its corner."""
     r = at(radius)
     return f"M{at(x)} {at(y - radius)}l{r} {r}l-{r} {r}l-{r} -{r}z"
+
+
+def triangle(x: float, y: float, radius: float = 5.0) -> str:
+    """A triangle on its side."""
+    foot = y + 0.8 * radius
+    return f"{line((x, y - radius), (x + radius, foot), (x - radius, foot))}z"
 
 
 def line(*points: tuple[float, float]) -> str:

@@ -16,7 +16,9 @@ from peftadvisor.cost_model.accuracy import (
     histogram,
 )
 from peftadvisor.integrations.validation import Validation
-from peftadvisor.report import plots
+from peftadvisor.report import validation_charts
+from peftadvisor.report.charts import Frame
+from peftadvisor.report.drawing import Drawing
 from peftadvisor.report.forms import NAMES, WHAT, share, signed
 from peftadvisor.report.grid import Cells, Column, Grid, Section, plain_grid
 from peftadvisor.units import GIB, format_bytes, format_seconds
@@ -37,11 +39,11 @@ def parts(validation: Validation) -> Mapping[str, Any]:
         "skipped": sum(overall.skipped.values()),
         "numbers": _tiles(overall),
         "overall": _overall(overall),
-        "scatters": [
+        "figures": [
             *_scatter("memory", "Peak memory", "GiB", QUANTITIES[:3], used, overall),
             *_scatter("time", "Step time", "seconds", QUANTITIES[3:], used, overall),
+            *(_histogram(quantity, used, overall) for quantity in overall.accuracy if used),
         ],
-        "histograms": [_histogram(quantity, used, overall) for quantity in overall.accuracy],
         "screening": overall.screening,
         "verdicts": _verdicts([g for g in validation.groups if g.screening.oom_rows]),
         "reasons": _reasons(overall),
@@ -206,43 +208,43 @@ def _scatter(
     quantities: Sequence[Quantity],
     used: Sequence[Outcome],
     overall: Group,
-) -> Iterable[plots.Scatter]:
+) -> Iterable[Drawing]:
     """One figure of these quantities, or none where nothing of them was measured."""
     pairs = [(q, [_pair(q, row) for row in used if q in row.compared]) for q in quantities]
     series = [(WHAT[quantity], found) for quantity, found in pairs if found]
     if series:
-        axes = "Both axes are logarithmic; shaded is what is at most 10\u00a0% off."
+        axes = "Both axes are logarithmic; shaded is what is at most 10 % off."
         text = (axes, *(_described(overall, q) for q, found in pairs if found))
         title = f"{title}, predicted and measured"
-        yield plots.scatter(f"scatter-{key}", title, text, unit, series)
+        frame = Frame(key=f"scatter-{key}", title=title, description=text, unit=unit)
+        yield validation_charts.scatter(frame, series)
 
 
-def _pair(quantity: Quantity, row: Outcome) -> plots.Pair:
+def _pair(quantity: Quantity, row: Outcome) -> validation_charts.Pair:
     compared = row.compared[quantity]
     measured, predicted = _shown(quantity, compared)
     error = _signed(compared.error)
     text = f"{row.row_id}, {row.method}: {predicted} predicted, {measured} measured ({error})"
     scale = 1 if quantity == "step" else GIB
-    return plots.Pair(compared.measured / scale, compared.predicted / scale, text)
+    return validation_charts.Pair(compared.measured / scale, compared.predicted / scale, text)
 
 
 def _described(overall: Group, quantity: Quantity) -> str:
     """The figure in a sentence, for those who do not see it."""
     found = overall.accuracy[quantity]
-    text = (
+    return (
         f"{WHAT[quantity].capitalize()}: {_rows_of(found.rows)}, "
         f"{share(found.mape)} off on average, from {_signed(found.worst_under)} to "
         f"{_signed(found.worst_over)}; {share(found.coverage)} inside their 90 % interval."
     )
-    return text.replace(" %", "\u00a0%")
 
 
-def _histogram(quantity: Quantity, used: Sequence[Outcome], overall: Group) -> plots.Histogram:
+def _histogram(quantity: Quantity, used: Sequence[Outcome], overall: Group) -> Drawing:
     errors = [row.compared[quantity].error for row in used if quantity in row.compared]
-    return plots.histogram(
-        f"errors-{quantity}",
-        f"Errors of {WHAT[quantity]}",
-        (_described(overall, quantity),),
-        _EDGES,
-        histogram(errors, _EDGES),
+    frame = Frame(
+        key=f"errors-{quantity}",
+        title=f"Errors of {WHAT[quantity]}",
+        description=(_described(overall, quantity),),
+        unit="rows",
     )
+    return validation_charts.histogram(frame, _EDGES, histogram(errors, _EDGES))

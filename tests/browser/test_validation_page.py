@@ -97,6 +97,22 @@ def test_dark_is_dark(view: Any) -> None:
     assert (red < 64) == dark
 
 
+def test_paper_is_light(view: Any) -> None:
+    view.emulate_media(media="print")
+    color = view.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert color == "rgb(251, 251, 250)"
+
+
+def test_marks_say_what_they_are(view: Any) -> None:
+    """51 rows used, in three series and one; their shapes and colours are those of the legend."""
+    marks = view.locator("svg.plot path.mark")
+    assert marks.count() == 4 * 51 == marks.locator("title").count()
+    drawn = view.locator(".legend path").evaluate_all(
+        "paths => paths.map(p => [p.getAttribute('d'), getComputedStyle(p).fill])"
+    )
+    assert len({path for path, _ in drawn}) == len({fill for _, fill in drawn}) == 3
+
+
 def test_text_stands_out(view: Any) -> None:
     """Contrast of at least 4.5 (WCAG 2.2, 1.4.3) of all text against the page."""
     assert view.evaluate(LEAST_CONTRAST) >= 4.5

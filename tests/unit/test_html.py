@@ -18,14 +18,17 @@ from peftadvisor.cost_model.accuracy import Compared, Outcome, histogram, summar
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations.validation import Validation
 from peftadvisor.profiles import Estimate
-from peftadvisor.report import RENDERERS, Page, plots
+from peftadvisor.report import RENDERERS, Page
 from peftadvisor.report.canvas import plain
+from peftadvisor.report.charts import Frame
+from peftadvisor.report.drawing import Drawing, Shape, diamond, dot, triangle
+from peftadvisor.report.validation_charts import Pair, scatter
+from peftadvisor.report.validation_charts import histogram as bars
 from peftadvisor.units import GIB
 from tests.golden.test_validation import VALIDATION
 
 PACKAGE = Path(peftadvisor.__file__).parent
 VOID = {"meta", "link", "br", "input"}
-DRAWN = {"path", "rect", "circle", "polygon"}
 
 
 class Reader(HTMLParser):
@@ -216,22 +219,40 @@ def test_a_histogram_counts_everything(errors: list[float]) -> None:
     assert sum(histogram(errors, (-0.5, 0.0, 0.5))) == len(errors)
 
 
-def drawn(*pairs: tuple[float, float]) -> plots.Scatter:
-    made = [plots.Pair(measured, predicted, "") for measured, predicted in pairs]
-    return plots.scatter("k", "t", ("d",), "GiB", [("all", made)])
+FRAME = Frame(key="k", title="t", description=("d",), unit="GiB")
+
+
+def drawn(*series: list[tuple[float, float]]) -> Drawing:
+    made = [(str(n), [Pair(*pair, f"{pair}") for pair in pairs]) for n, pairs in enumerate(series)]
+    return scatter(FRAME, made)
+
+
+def styled(drawing: Drawing, style: str) -> list[Shape]:
+    return [shape for shape in drawing.shapes if shape.style.startswith(style)]
 
 
 def test_equal_values_lie_on_the_line() -> None:
-    plot = drawn((1, 1), (100, 100), (10, 20))
-    frame = plot.frame
-    assert frame.right - frame.left == frame.bottom - frame.top == 368
-    first, last, above = plot.series[0].marks
-    for mark in (first, last):
-        assert mark.x - frame.left == pytest.approx(frame.bottom - mark.y, abs=1e-9)
-    assert above.x - frame.left < frame.bottom - above.y
-    # 1 / 1.15 to 115 are 368 wide: ln 1.15 / ln 132.25 of them is 10.529, ln 1.1 / ln 132.25 7.180.
-    assert first.x == pytest.approx(58 + 10.529, abs=1e-3)
-    assert plot.band == pytest.approx(7.180, abs=1e-3)
+    plot = drawn([(1, 1), (100, 100), (10, 20)])
+    [frame], [same], [band] = (styled(plot, style) for style in ("frame", "same", "band"))
+    assert frame.path == "M64 14H426V376H64z"
+    assert same.path == "M64 376L426 14"
+    # 1 / 1.15 to 115 are 362 wide: ln 1.15 / ln 132.25 of them is 10.4, ln 1.1 / ln 132.25 7.1.
+    assert band.path == "M64 368.9L418.9 14L426 14L426 21.1L71.1 376L64 376z"
+    marks = styled(plot, "series")
+    assert [mark.text for mark in marks] == ["(1, 1)", "(100, 100)", "(10, 20)"]
+    assert [mark.path for mark in marks[:2]] == [
+        dot(64 + 10.357, 376 - 10.357, 5),
+        dot(426 - 10.357, 14 + 10.357, 5),
+    ]
+    # ln 11.5 and ln 23 of ln 132.25
+    assert marks[2].path == dot(64 + 181, 376 - 232.366, 5)
+
+
+def test_series_differ_in_shape_and_are_told_apart() -> None:
+    plot = drawn([(1, 1)], [(2, 2)], [(3, 3)])
+    assert [key.path for key in plot.legend] == [m(5, 5, 5) for m in (dot, diamond, triangle)]
+    assert [key.style for key in plot.legend] == [mark.style for mark in styled(plot, "series")]
+    assert drawn([(1, 1)]).legend == ()
 
 
 @pytest.mark.parametrize(
@@ -240,21 +261,23 @@ def test_equal_values_lie_on_the_line() -> None:
         (1, 100, ["1", "2", "5", "10", "20", "50", "100"]),
         (0.01, 100, ["0.01", "0.1", "1", "10", "100"]),
         (20, 36, ["20", "25", "30", "35", "40"]),
-        (20, 20, ["18", "19", "20", "21", "22", "23"]),
+        (20, 20, ["18", "20", "22"]),
         (0.3, 0.5, ["0.3", "0.4", "0.5"]),
     ],
 )
 def test_ticks_are_round_and_several(low: float, high: float, labels: list[str]) -> None:
-    assert [tick.label for tick in drawn((low, low), (high, high)).ticks] == labels
+    said = [label.text for label in drawn([(low, low), (high, high)]).labels]
+    assert said == [*labels, *labels, "measured, GiB", "predicted, GiB"]
 
 
 def test_bars() -> None:
-    """Four intervals of 368 / 4 each; the highest bar fills 126, the lowest a half of that."""
-    plot = plots.histogram("k", "t", ("d",), (-0.1, 0.0, 0.1), (0, 2, 4, 0))
-    assert (plot.frame.left, plot.frame.top, plot.frame.bottom) == (58, 14, 140)
-    first, second = plot.bars
-    assert (first.x, first.y, first.width, first.height) == (150, 77, 92, 63)
-    assert (second.x, second.y, second.height) == (242, 14, 126)
-    assert [bar.text for bar in plot.bars] == ["−10 % to 0 %: 2", "0 % to +10 %: 4"]
-    assert plot.zero == 242
-    assert plot.most == 4
+    """Four intervals of 362 / 4 each; the highest bar fills 126, the lowest a half of that."""
+    plot = bars(FRAME, (-0.1, 0.0, 0.1), (0, 2, 4, 0))
+    first, second = styled(plot, "series")
+    assert (first.path, first.text) == ("M155.5 77H244V140H155.5z", "−10 % to 0 %: 2")
+    assert (second.path, second.text) == ("M246 14H334.5V140H246z", "0 % to +10 %: 4")
+    assert [shape.path for shape in styled(plot, "same")] == ["M245 14L245 140"]
+    assert [label.text for label in plot.labels[5:]] == [
+        *("0", "4"),
+        *("predicted / measured − 1", "GiB"),
+    ]
