@@ -13,16 +13,29 @@ from peftadvisor.errors import UsageError
 from peftadvisor.specs import ModelSpec
 
 MAX_CONFIG_BYTES = 10 * 10**6
-_COSMETIC_KEYS = frozenset({"transformers_version", "torch_dtype", "dtype"})
 _COSMETIC_SUFFIX = "_token_id"
+_COSMETIC_KEYS = frozenset(
+    {
+        *("transformers_version", "torch_dtype", "dtype", "pretraining_tp"),
+        *("initializer_range", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"),
+    }
+)
+_ROTARY = frozenset({"llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"})
+"""Model types that keep no table of positions."""
+_POSITIONS = frozenset({"max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters"})
+_ANGLES = ("default", "llama3")
+"""Ways to scale rotary positions that are done with once the model is built."""
+_WINDOW = frozenset({"sliding_window", "max_window_layers"})
 _REMEDY = "pass the config.json of a Hugging Face model, or a folder that holds one"
 
 
 def config_key(config: Mapping[str, Any]) -> str:
     """A stable short hash of what a config says about the model's shape.
 
-    Keys that start with ``_``, dtypes, the transformers version and token ids are left out at
-    every depth; ``1e4`` and ``10000`` are the same. Sixteen hexadecimal digits of SHA-256.
+    Left out at every depth is what changes no tensor and no kernel: keys that start with ``_``,
+    dtypes, the transformers version, token ids, where initial values and norms start from, how many
+    and which rotary positions there are, windows that are not used. ``1e4`` and ``10000`` are the
+    same. Sixteen hexadecimal digits of SHA-256.
     """
     import hashlib  # 3 ms of import (OpenSSL) that bundled models, whose key is stored, skip
 
@@ -108,7 +121,8 @@ def _json_name(value: object) -> str:
 
 def _shape(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {k: _shape(v) for k, v in value.items() if not _is_cosmetic(k)}
+        without = _without_effect(value)
+        return {k: _shape(v) for k, v in value.items() if k not in without and not _is_cosmetic(k)}
     if isinstance(value, list):
         return [_shape(item) for item in value]
     if isinstance(value, float) and value.is_integer():
@@ -118,3 +132,13 @@ def _shape(value: Any) -> Any:
 
 def _is_cosmetic(key: str) -> bool:
     return key.startswith("_") or key in _COSMETIC_KEYS or key.endswith(_COSMETIC_SUFFIX)
+
+
+def _without_effect(config: Mapping[str, Any]) -> frozenset[str]:
+    """Keys that matter in other configs."""
+    scaling = config.get("rope_scaling") or config.get("rope_parameters")
+    told = scaling if isinstance(scaling, Mapping) else {}
+    plain = not scaling or told.get("rope_type", told.get("type", "default")) in _ANGLES
+    rotary = config.get("model_type") in _ROTARY and plain
+    unused = config.get("use_sliding_window") is False
+    return (_POSITIONS if rotary else frozenset()) | (_WINDOW if unused else frozenset())

@@ -19,6 +19,7 @@ tokenizers = pytest.importorskip("tokenizers")
 pytest.importorskip("peft")
 
 from peftadvisor.cli.main import main  # noqa: E402
+from peftadvisor.errors import UsageError  # noqa: E402
 from peftadvisor.profilers.checkpoints import checked_model, load_model  # noqa: E402
 from peftadvisor.profilers.conformance import MODELS  # noqa: E402
 from peftadvisor.simulator.build import build_model  # noqa: E402
@@ -140,10 +141,10 @@ def test_targets_and_packing(
     (measured,) = json.loads(capfd.readouterr().out)["profiles"]
     training = measured["training"]
     assert (training["seq_len"], training["target_len"]) == (9, 7)
-    packed = ("profile", "--checkpoint", str(kept / "llama"), *MEASURE, *rows, "--seq-len", "13")
-    assert main([*packed, "--format", "json"]) == 0
-    (measured,) = json.loads(capfd.readouterr().out)["profiles"]
-    assert measured["training"]["seq_len"] == 13
+    packed = ("profile", "--checkpoint", str(kept / "llama"), *LORA, *rows, "--seq-len", "13")
+    assert main([*packed, "--engine", "simulate", "--format", "json"]) == 0
+    (simulated,) = json.loads(capfd.readouterr().out)["profiles"]
+    assert simulated["training"]["seq_len"] == 13
 
 
 def test_the_model_may_be_named_as_well(
@@ -205,9 +206,6 @@ def with_quantization(folder: Path) -> None:
         (lambda f: with_index(f, "other.safetensors"), "lacks other.safetensors; copy the whole"),
         (lambda f: (f / "model.safetensors.index.json").write_text("[]"), "index.json is broken"),
         (with_half, "cannot be loaded"),
-        (lambda f: (f / "model.safetensors").write_bytes(b""), "cannot be loaded"),
-        (with_other_sizes, "cannot be loaded"),
-        (with_more_layers, "lacks 9 weights of its layers (model.layers.2."),
         (with_quantization, "holds quantized weights; give the plain ones"),
         (lambda f: shutil.rmtree(f), "is no folder"),
     ],
@@ -217,6 +215,23 @@ def test_bad_checkpoints(
 ) -> None:
     spoil(llama)
     assert complaint in complain("--checkpoint", str(llama), *MEASURE, "--seq-len", "16")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "cannot be loaded"),
+        (with_other_sizes, "cannot be loaded"),
+        (with_more_layers, r"lacks 9 weights of its layers \(model\.layers\.2\."),
+    ],
+)
+def test_weights_of_another_model(
+    spoil: Callable[[Path], Any], complaint: str, llama: Path
+) -> None:
+    spoil(llama)
+    model = checked_model(str(llama), None)
+    with pytest.raises(UsageError, match=complaint):
+        load_model(str(llama), model, TrainingSpec(dtype="fp32"), "cpu")
 
 
 def test_no_code_of_the_folder_runs(

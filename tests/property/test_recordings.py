@@ -1,6 +1,6 @@
 """Recordings against direct simulation at random (batch, lengths, depth) points, to the byte.
 
-Four points for each of ten models; POINTS_PER_MODEL=10 in the environment checks a hundred.
+Two points for each of ten models; POINTS_PER_MODEL=10 in the environment checks a hundred.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from peftadvisor.simulator.trace import Event, Segment, Trace, held_bytes
 from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 AMPERE = Device((8, 0))
-POINTS_PER_MODEL = int(os.environ.get("POINTS_PER_MODEL", "4"))
+POINTS_PER_MODEL = int(os.environ.get("POINTS_PER_MODEL", "2"))
 # Model, method, checkpointing, longest length, and changes that keep the full depth short.
 CASES: dict[str, tuple[str, str, str, int, dict[str, Any]]] = {
     "T5": ("t5-small", "lora", "none", 700, {}),

@@ -143,7 +143,6 @@ def assert_same_run(ours: Recording, theirs: Recording, point: Point) -> None:
     ("found", "regime", "point", "ranks"),
     [
         (variant("lora"), ONE, (1, 333, 1), (3,)),
-        (variant("lora-all"), MANY, (3, 333, 1), (3,)),
         (variant("lora-all", gradient_checkpointing="non-reentrant"), MANY, (3, 333, 1), (100,)),
         (variant("dora"), MANY, (3, 333, 1), (100,)),
         (variant("qlora"), MANY, (3, 333, 1), (100,)),
