@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,12 @@ def pytest_configure() -> None:
     source = compiled.with_name("arena.py")
     if compiled.stat().st_mtime < source.stat().st_mtime:
         raise pytest.UsageError(f"{source} is newer than {compiled.name}: pip install -e . again")
+
+
+def pytest_collection_finish() -> None:
+    """Collecting garbage looks at what tests make, not at the modules and tests there are."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -37,7 +37,7 @@ from peftadvisor.specs import MethodSpec, ModelSpec, TrainingSpec
 
 PEAK_TOLERANCE = 0.001
 LOGIT_TOLERANCE = 1e-4  # of the largest logit; fp32 sums in another order
-STEPS = 30
+STEPS, FEWEST_STEPS = 30, 10
 RATES = (1e-3, 1e-2, 1e-1, 1.0)
 LEAST_FALL = 0.02
 TRAINING = TrainingSpec(micro_batch_size=4, seq_len=64, target_len=32, dtype="fp32")
@@ -176,7 +176,7 @@ class ModelRun:
         return fall, stray
 
     def train(self, attached: Attached, rate: float, steps: int = STEPS) -> list[float]:
-        """Losses of a few steps on one batch."""
+        """Losses of a few steps on one batch, of no more than it takes where all are alike."""
         optimizer = self.optimizer(attached)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -189,6 +189,9 @@ class ModelRun:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(float(loss.detach()))
+            fell = losses[-1] <= (1 - LEAST_FALL) * losses[0]
+            if fell and step + 1 >= FEWEST_STEPS and not self.method.before_step:
+                break
         return losses
 
     def optimizer(self, attached: Attached) -> Any:
@@ -244,11 +247,14 @@ class ModelRun:
     @cached_property
     def trace(self) -> Trace:
         """The same run, simulated."""
-        return self.simulated()
+        chosen = MethodSpec(name=self.method.name)
+        return trace_run(prepare(self.spec(), chosen, TRAINING), TRAINING, Device(None))
 
     def simulated(self, **settings: Any) -> Trace:
         """The same run with some settings changed, simulated."""
         chosen = MethodSpec(name=self.method.name).with_settings(**settings)
+        if self.method.settings(chosen) == self.settings:
+            return self.trace
         return trace_run(prepare(self.spec(), chosen, TRAINING), TRAINING, Device(None))
 
     def peak_error(self) -> float:
