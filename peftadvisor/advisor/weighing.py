@@ -25,8 +25,8 @@ from peftadvisor.cost_model.time import step_seconds_at
 from peftadvisor.cost_model.uncertainty import kind_of
 from peftadvisor.simulator.library import Kernels as AttentionKernels
 from peftadvisor.simulator.obtain import FP16_AS_BF16, Progress, Simulated, obtain
+from peftadvisor.simulator.parts import Integers
 from peftadvisor.simulator.polynomials import Point
-from peftadvisor.simulator.recording import Integers
 from peftadvisor.simulator.regimes import ALIGNMENT
 from peftadvisor.specs import Budget, GpuSpec, Loss, RunSpec
 

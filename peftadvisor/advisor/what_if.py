@@ -26,7 +26,8 @@ from peftadvisor.data.prices import cheapest_price
 from peftadvisor.profiles import Memory
 from peftadvisor.simulator.library import Kernels, attention_kernels
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import Integers, Recording
+from peftadvisor.simulator.parts import Integers
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.tape import Reel, Tape, reel_of, tape_of
 from peftadvisor.specs import Budget, GpuSpec, RunSpec
 

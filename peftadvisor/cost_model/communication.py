@@ -23,7 +23,7 @@ from peftadvisor.cost_model.kernel_classes import Floats
 from peftadvisor.cost_model.sharding import REDUCED, WHOLE, exchanged
 from peftadvisor.data.links import link_bytes_per_s
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import Integers
+from peftadvisor.simulator.parts import Integers
 from peftadvisor.simulator.trace import Phase
 from peftadvisor.specs import RunSpec
 from peftadvisor.units import MIB

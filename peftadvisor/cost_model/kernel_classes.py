@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from peftadvisor.simulator.recording import SHAPE_WIDTH, KernelTable, KernelUse
+from peftadvisor.simulator.parts import SHAPE_WIDTH
+from peftadvisor.simulator.recording import KernelTable, KernelUse
 from peftadvisor.simulator.trace import Phase
 
 Floats = NDArray[np.float64]

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from peftadvisor.simulator.recording import Integers, Recording
+from peftadvisor.simulator.parts import Integers
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.trace import Event, Owner, Segment
 
 _NF4_CODE_BYTES = 64

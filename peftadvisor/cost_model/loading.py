@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from peftadvisor.cost_model.loaded import Loaded, loaded
 from peftadvisor.cost_model.sharding import WHOLE
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import ROUNDING_BYTES, Integers
+from peftadvisor.simulator.parts import ROUNDING_BYTES, Integers
 from peftadvisor.simulator.trace import Owner
 from peftadvisor.specs import DTYPE_BYTES, ModelSpec, Quantization, RunSpec
 

@@ -29,7 +29,7 @@ from peftadvisor.cuda.outside import (
 from peftadvisor.data.memory_errors import Kind
 from peftadvisor.profiles import Memory, MemoryBreakdown
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import Integers
+from peftadvisor.simulator.parts import Integers
 from peftadvisor.simulator.trace import Owner
 from peftadvisor.specs import GpuSpec, RunSpec
 

@@ -35,7 +35,8 @@ from peftadvisor.cost_model.unlayered import gather_at_once, hold_inputs_at_once
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.simulator.editing import Draft, Place, walks
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import MIDDLE, Integers, Recording
+from peftadvisor.simulator.parts import MIDDLE, Integers
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.trace import Event, Owner, Phase, Segment
 from peftadvisor.specs import RunSpec, Sharding
 

@@ -24,7 +24,8 @@ from peftadvisor.cost_model.rates import device_rates
 from peftadvisor.data.rates import DeviceRates
 from peftadvisor.profiles import Flops, StepTime
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import Integers, KernelUse
+from peftadvisor.simulator.parts import Integers
+from peftadvisor.simulator.recording import KernelUse
 from peftadvisor.simulator.trace import Phase
 from peftadvisor.specs import GpuSpec, RunSpec, TrainingSpec
 

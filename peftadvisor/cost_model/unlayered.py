@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from peftadvisor.simulator.editing import Draft
-from peftadvisor.simulator.recording import Integers
+from peftadvisor.simulator.parts import Integers
 from peftadvisor.simulator.trace import Owner, Phase, Segment
 from peftadvisor.specs import ModelSpec
 

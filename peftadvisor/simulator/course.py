@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from peftadvisor.simulator.expansion import play
 from peftadvisor.simulator.obtain import Simulated
-from peftadvisor.simulator.recording import ROUNDING_BYTES, Integers
+from peftadvisor.simulator.parts import ROUNDING_BYTES, Integers
 from peftadvisor.simulator.trace import Event, Owner, Phase, Segment
 
 MOMENTS = 360

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftadvisor.simulator.expansion import expand, play
+from peftadvisor.simulator.parts import BASE_UNITS, MIDDLE, Formulas
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recorder import InexactError
-from peftadvisor.simulator.recording import BASE_UNITS, MIDDLE, Formulas, Recording
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.trace import Event, Trace, total_counts
 
 

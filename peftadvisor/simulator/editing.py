@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from peftadvisor.simulator.recording import (
+from peftadvisor.simulator.parts import (
     BASE_UNITS,
     MIDDLE,
     Blocks,
     Events,
     Formulas,
     Integers,
-    Recording,
     Storages,
 )
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.trace import Event, Owner, Phase, Segment
 
 _SPACE = 256

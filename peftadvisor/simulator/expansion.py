@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from peftadvisor.simulator.parts import BASE_UNITS, MIDDLE, Integers
 from peftadvisor.simulator.polynomials import Point
-from peftadvisor.simulator.recording import BASE_UNITS, MIDDLE, Integers, Recording
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.trace import Event, Segment
 
 

@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from peftadvisor.simulator.deepening import verify
 from peftadvisor.simulator.expansion import play
 from peftadvisor.simulator.growth import Growth
-from peftadvisor.simulator.polynomials import Point
-from peftadvisor.simulator.recorder import InexactError, canonical_storages, condensed, cut
-from peftadvisor.simulator.recording import (
+from peftadvisor.simulator.parts import (
     BASE_UNITS,
     NO_FORMULA,
     SHAPE_WIDTH,
     Formulas,
     Integers,
     Kernels,
-    Recording,
 )
+from peftadvisor.simulator.polynomials import Point
+from peftadvisor.simulator.recorder import InexactError, canonical_storages, condensed, cut
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.trace import Event, Trace, total_counts
 
 

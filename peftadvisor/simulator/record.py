@@ -17,6 +17,7 @@ from peftadvisor.simulator.deepening import deepen
 from peftadvisor.simulator.depth import at_depth, depth_fields, period
 from peftadvisor.simulator.growing import DirectRun, grow, require_same, widened
 from peftadvisor.simulator.library import REPRESENTATIVE, Variant
+from peftadvisor.simulator.parts import BASE_UNITS, MIDDLE
 from peftadvisor.simulator.polynomials import Point
 from peftadvisor.simulator.recorder import (
     InexactError,
@@ -26,7 +27,7 @@ from peftadvisor.simulator.recorder import (
     flattened,
     require_same_structure,
 )
-from peftadvisor.simulator.recording import BASE_UNITS, MIDDLE, Recording
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.regimes import Regime, sample_points
 from peftadvisor.simulator.step import (
     Prepared,

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftadvisor.errors import PeftAdvisorError
-from peftadvisor.simulator.polynomials import Point, Term, fit
-from peftadvisor.simulator.recording import (
+from peftadvisor.simulator.parts import (
     BASE_UNITS,
     MIDDLE,
     NO_FORMULA,
@@ -20,9 +19,10 @@ from peftadvisor.simulator.recording import (
     Events,
     Formulas,
     Kernels,
-    Recording,
     Storages,
 )
+from peftadvisor.simulator.polynomials import Point, Term, fit
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.trace import NO_LAYER, Event, Trace, total_counts
 
 TAG_BASE = 4096

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from peftadvisor.errors import UsageError
 from peftadvisor.simulator.growth import Growth
-from peftadvisor.simulator.polynomials import Term
-from peftadvisor.simulator.recording import (
+from peftadvisor.simulator.parts import (
     BASE_UNITS,
     NO_FORMULA,
     SHAPE_WIDTH,
@@ -27,9 +26,10 @@ from peftadvisor.simulator.recording import (
     Events,
     Formulas,
     Kernels,
-    Recording,
     Storages,
 )
+from peftadvisor.simulator.polynomials import Term
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.trace import Event, Owner, Phase, Segment
 
 FORMAT = 1

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from peftadvisor.simulator.expansion import moves
 from peftadvisor.simulator.obtain import Simulated
+from peftadvisor.simulator.parts import BASE_UNITS, Integers
 from peftadvisor.simulator.polynomials import Term
-from peftadvisor.simulator.recording import BASE_UNITS, Integers
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,9 +18,10 @@ from peftadvisor.data.models import find_model
 from peftadvisor.simulator.attention import Device
 from peftadvisor.simulator.deepening import verify
 from peftadvisor.simulator.depth import at_depth, depth_fields, period
+from peftadvisor.simulator.parts import BASE_UNITS
 from peftadvisor.simulator.record import record
 from peftadvisor.simulator.recorder import InexactError
-from peftadvisor.simulator.recording import BASE_UNITS, Recording
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.recording_files import pack, unpack
 from peftadvisor.simulator.regimes import Regime, regime_of, windows
 from peftadvisor.simulator.step import simulate

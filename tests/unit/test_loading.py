@@ -19,8 +19,8 @@ from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.models import find_model
 from peftadvisor.profiles import Estimate
 from peftadvisor.simulator.obtain import Simulated, obtain
+from peftadvisor.simulator.parts import BASE_UNITS
 from peftadvisor.simulator.recorder import compile_recording
-from peftadvisor.simulator.recording import BASE_UNITS
 from peftadvisor.simulator.trace import NO_LAYER, Event, Owner, Phase, Segment, Trace, layer_tag
 from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
 

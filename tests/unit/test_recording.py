@@ -21,8 +21,9 @@ from peftadvisor.errors import UnsupportedError, UsageError
 from peftadvisor.simulator import library, obtain, recording_files
 from peftadvisor.simulator.expansion import expand
 from peftadvisor.simulator.library import Variant, attention_kernels, cache_folder
+from peftadvisor.simulator.parts import BASE_UNITS
 from peftadvisor.simulator.polynomials import Point, Term, fit
-from peftadvisor.simulator.recording import BASE_UNITS, Recording
+from peftadvisor.simulator.recording import Recording
 from peftadvisor.simulator.recording_files import pack, unpack
 from peftadvisor.simulator.regimes import Regime, regime_of, sample_points, windows
 from peftadvisor.simulator.trace import Event, Owner

@@ -19,8 +19,8 @@ from peftadvisor.data.models import find_model
 from peftadvisor.errors import UnsupportedError, UsageError
 from peftadvisor.simulator.editing import walks
 from peftadvisor.simulator.obtain import Simulated
+from peftadvisor.simulator.parts import BASE_UNITS
 from peftadvisor.simulator.recorder import compile_recording, flattened
-from peftadvisor.simulator.recording import BASE_UNITS
 from peftadvisor.simulator.trace import NO_LAYER, Event, Owner, Phase, Segment, Trace, layer_tag
 from peftadvisor.specs import Budget, MethodSpec, RunSpec, Sharding, TrainingSpec
 from peftadvisor.units import MIB
