@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from peftadvisor.cli import inputs, options
+from peftadvisor.cli import inputs, numbers, options
 from peftadvisor.errors import UsageError
 from peftadvisor.integrations import lookup
 from peftadvisor.specs import Budget, Checkpointing, Job, ModelSpec, Optimizer, Task, TrainingSpec
@@ -27,11 +27,11 @@ job = options.bundle(
     click.option(
         "--task", type=click.Choice(get_args(Task)), help="What is to be learned, for the evidence."
     ),
-    click.option("--examples", **options.COUNT, help="How many there are to learn from."),
-    click.option("--epochs", **options.AMOUNT, help="Passes over them.  [default: 1]"),
-    click.option("--steps", **options.COUNT, help="Optimizer steps, in place of epochs."),
-    click.option("--tokens", **options.TOKENS, help="Or the size of the job in tokens: 10M."),
-    click.option("--test-examples", **options.COUNT, help="Size of your test set, for the pilot."),
+    click.option("--examples", **numbers.COUNT, help="How many there are to learn from."),
+    click.option("--epochs", **numbers.AMOUNT, help="Passes over them.  [default: 1]"),
+    click.option("--steps", **numbers.COUNT, help="Optimizer steps, in place of epochs."),
+    click.option("--tokens", **numbers.TOKENS, help="Or the size of the job in tokens: 10M."),
+    click.option("--test-examples", **numbers.COUNT, help="Size of your test set, for the pilot."),
 )
 
 data = options.bundle(
@@ -60,8 +60,8 @@ fixed = options.bundle(
         type=click.Choice(get_args(Checkpointing)),
         help="Take this.  [default: whichever is faster and fits]",
     ),
-    click.option("--rank", **options.COUNT, help="Take this rank.  [default: by rule]"),
-    click.option("--alpha", **options.AMOUNT, help="Take this scale.  [default: by rule]"),
+    click.option("--rank", **numbers.COUNT, help="Take this rank.  [default: by rule]"),
+    click.option("--alpha", **numbers.AMOUNT, help="Take this scale.  [default: by rule]"),
 )
 
 

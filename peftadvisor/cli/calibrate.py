@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from peftadvisor.cli import options
+from peftadvisor.cli import numbers, options
 from peftadvisor.cli.output import check_writable, emit, note, progress
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.report import Listing, Sheet
@@ -27,7 +27,7 @@ COLUMNS = ("kind", "dtype", "best", "at", "least", "probes")
 )
 @click.option(
     "--seconds",
-    **options.AMOUNT,
+    **numbers.AMOUNT,
     default="120",
     show_default=True,
     help="Time for all probes; short of it, there are fewer and smaller ones.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from peftadvisor.cli import completing, options
+from peftadvisor.cli import completing, numbers, options
 from peftadvisor.cli.output import check_writable, emit, note, progress
 from peftadvisor.errors import UsageError
 from peftadvisor.specs import Budget, Job
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "configs", metavar="CONFIG...", nargs=-1, required=True, shell_complete=completing.files
 )
 @options.on_gpu
-@click.option("--gpus", **options.COUNT, help="How many.  [default: as the config says, else 1]")
+@click.option("--gpus", **numbers.COUNT, help="How many.  [default: as the config says, else 1]")
 @options.risk
 @options.limits
 @options.size
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Wait until the card of this machine has the memory free that the run needs.",
 )
-@click.option("--watch-s", **options.COUNT, default="3600", show_default=True, help="How long.")
+@click.option("--watch-s", **numbers.COUNT, default="3600", show_default=True, help="How long.")
 @options.check_output
 def command(fmt: str, out: str | None, configs: tuple[str, ...], **values: Any) -> int:
     """Will the run that a training config describes fit, and is anything odd about it?

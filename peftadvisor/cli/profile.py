@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from peftadvisor.cli import brought, inputs, options
+from peftadvisor.cli import brought, inputs, numbers, options
 from peftadvisor.cli.output import check_writable, emit, note, progress, write
 from peftadvisor.errors import UnsupportedError, UsageError
 
@@ -47,7 +47,7 @@ _store = click.option(
 )
 @click.option(
     "--steps",
-    **options.COUNT,
+    **numbers.COUNT,
     default="5",
     show_default=True,
     help="Optimizer steps to time, after two for warming up.",

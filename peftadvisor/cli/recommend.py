@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from peftadvisor.cli import asking, completing, options
+from peftadvisor.cli import asking, completing, numbers, options
 from peftadvisor.cli.output import check_writable, emit, note, progress, write
 from peftadvisor.errors import UsageError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @options.training
 @click.option(
     "--effective-batch-size",
-    **options.COUNT,
+    **numbers.COUNT,
     default="16",
     show_default=True,
     help="Samples per optimizer step, over all GPUs.",
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--top",
-    **options.COUNT,
+    **numbers.COUNT,
     default="6",
     show_default=True,
     help="How many of the methods that fit to work out in full.",
