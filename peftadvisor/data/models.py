@@ -14,7 +14,14 @@ from peftadvisor.data.tables import Row, catalog_path, read_table
 from peftadvisor.errors import UsageError
 from peftadvisor.specs import ModelSpec
 
-__all__ = ["config_key", "find_model", "load_model_file", "max_positions", "model_ids"]
+__all__ = [
+    "config_key",
+    "config_keys",
+    "find_model",
+    "load_model_file",
+    "max_positions",
+    "model_ids",
+]
 
 _COLUMNS = (
     "id",
@@ -32,6 +39,11 @@ _COLUMNS = (
 def model_ids() -> list[str]:
     """The Hub ids of all bundled models, sorted without regard to case."""
     return sorted(_rows(), key=str.lower)
+
+
+def config_keys() -> dict[str, str]:
+    """The config key of every bundled model, by Hub id."""
+    return {model_id: row.text("config_key") for model_id, row in _rows().items()}
 
 
 def find_model(name: str) -> ModelSpec:

@@ -126,6 +126,7 @@ def _compiled() -> dict[str, Any]:
 
 
 def _recordings() -> Check:
+    from peftadvisor.data.models import config_keys
     from peftadvisor.simulator.library import BUNDLED
 
     name = "recordings"
@@ -149,7 +150,9 @@ def _recordings() -> Check:
             remedy="install the package again",
         )
     made = ", ".join(f"{package} {version}" for package, version in versions.items())
-    return Check(area="advice", name=name, found=f"{len(files)} models, made with {made}")
+    shapes = {path.stem for path in files}
+    models = sum(key in shapes for key in config_keys().values())
+    return Check(area="advice", name=name, found=f"of {models} models, made with {made}")
 
 
 def _versions_of(files: list[Path]) -> dict[str, str]:
