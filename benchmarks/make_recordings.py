@@ -74,7 +74,7 @@ def record_model(model_id: str, methods: list[str], kernels: str, out: Path) -> 
                 variant.keep_refusal(str(error), out)
                 made += 1
                 break
-            except PeftAdvisorError as error:
+            except (PeftAdvisorError, RuntimeError) as error:
                 failed.append(f"{variant.method.name}/{regime.key}: {error}")
     line = f"{model_id}: {made} made, {skipped} there, {time.time() - started:.0f} s"
     return "\n  ".join([line, *dict.fromkeys(failed)])

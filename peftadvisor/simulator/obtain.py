@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from peftadvisor.data.names import one_line
 from peftadvisor.errors import UnsupportedError
 from peftadvisor.profiles import Parameters
 from peftadvisor.simulator.expansion import expand
@@ -174,7 +175,28 @@ def _nearby(variant: Variant, point: Point) -> Simulated | None:
     return None
 
 
+_BREAKS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a model raises that was not made for a method."""
+
+
 def _record(variant: Variant, point: Point, regime: Regime, progress: Progress | None) -> Simulated:
+    """Make a recording, or say that model and method do not go together.
+
+    Raises:
+        UnsupportedError: they do not, by what a method knows or by what their own code raises.
+    """
+    try:
+        return _recorded(variant, point, regime, progress)
+    except _BREAKS as error:
+        raise UnsupportedError(
+            f"{variant.method.name} does not run on {variant.model.id}: "
+            f"{type(error).__name__}: {one_line(str(error))}"
+        ) from error
+
+
+def _recorded(
+    variant: Variant, point: Point, regime: Regime, progress: Progress | None
+) -> Simulated:
     from peftadvisor.simulator.recorder import InexactError
 
     if progress:

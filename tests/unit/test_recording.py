@@ -743,3 +743,19 @@ def test_work_grows_as_it_should(recorded: Recording) -> None:
 def test_kernels_are_in_events(recorded: Recording) -> None:
     runs = recorded.events.ref[recorded.events.kind == Event.KERNEL]
     assert set(runs.tolist()) == set(range(len(recorded.kernels.name)))
+
+
+def test_what_breaks_in_a_models_own_code_does_not_go_together(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("sizes of tensors\nmust match")
+
+    monkeypatch.setattr("peftadvisor.simulator.record.record", broken)
+    expected = r"lora does not run on tiny/llama: RuntimeError: sizes of tensors\?must match"
+    with pytest.raises(UnsupportedError, match=expected) as caught:
+        obtain.obtain(variant(), exact=True)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert not cache.exists()  # it may be a fault of ours: nothing is kept

@@ -139,6 +139,11 @@ def test_prefix_tuning_needs_plain_keys_and_values(name: str) -> None:
         prepared(name, "prefix-tuning")
 
 
+def test_prefix_tuning_needs_keys_of_every_head() -> None:
+    with pytest.raises(UnsupportedError, match="keys and values of one head"):
+        prepared("tiiuae/falcon-7b", "prefix-tuning")
+
+
 def test_prompt_tuning_needs_word_embeddings_that_peft_finds() -> None:
     with pytest.raises(UnsupportedError, match="does not find the word embeddings"):
         prepared("meta-llama/Llama-3.2-11B-Vision-Instruct", "prompt-tuning")

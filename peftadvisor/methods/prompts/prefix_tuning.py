@@ -19,7 +19,7 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
 
     Raises:
         UnsupportedError: the model is no language model that generates, checkpoints, or caches
-            something else than keys and values.
+            something else than keys and values of each head.
     """
     from peft import PrefixTuningConfig
 
@@ -28,6 +28,11 @@ def attach(model: Any, settings: Mapping[str, Any]) -> Any:
         raise UnsupportedError(
             "prefix tuning does not work with gradient checkpointing: the prefix is a key-value "
             "cache; turn checkpointing off or use prompt-tuning"
+        )
+    if _shares_one_head(model):
+        raise UnsupportedError(
+            f"{type(model).__name__} keeps keys and values of one head, and PEFT's prefix tuning "
+            "makes them for every head; use lora or prompt-tuning instead"
         )
     if not _has_plain_cache(model):
         raise UnsupportedError(
@@ -50,6 +55,13 @@ def _has_plain_cache(model: Any) -> bool:
     kinds = set(getattr(text, "layer_types", None) or ())
     latent = getattr(text, "kv_lora_rank", None) is not None
     return not latent and kinds <= {"full_attention", "sliding_attention", "chunked_attention"}
+
+
+def _shares_one_head(model: Any) -> bool:
+    """True for Falcon-7B: its config names no key-value heads, by which PEFT would know."""
+    config = model.config
+    several = getattr(config, "new_decoder_architecture", True)
+    return bool(getattr(config, "multi_query", False)) and not several
 
 
 def _key_width(model: Any) -> int | None:
