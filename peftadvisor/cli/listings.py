@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 def _models() -> Listing:
     from peftadvisor.data.models import find_model, max_positions, model_ids
+    from peftadvisor.simulator.library import BUNDLED
 
+    shapes = {path.stem for path in BUNDLED.glob("*.zip")}
     models = [find_model(name) for name in model_ids()]
     return Listing(
         kind="models",
-        columns=("id", "model_type", "parameters", "max_positions"),
+        columns=("id", "model_type", "parameters", "max_positions", "needs"),
         rows=tuple(
             {
                 "id": model.id,
@@ -26,6 +28,7 @@ def _models() -> Listing:
                 "parameters": model.parameters,
                 "checkpoint_parameters": model.checkpoint_parameters,
                 "max_positions": max_positions(model),
+                "needs": None if model.config_key in shapes else "torch",
                 "provenance": model.provenance,
             }
             for model in models

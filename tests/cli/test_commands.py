@@ -208,6 +208,15 @@ def test_list_filters(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.err == "peftadvisor: none of the gpus holds 'abacus'\n"
 
 
+def test_models_that_need_torch_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "models", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["models"]
+    needs = {row["id"]: row["needs"] for row in rows}
+    assert needs["meta-llama/Llama-3.1-8B-Instruct"] is None
+    assert needs["meta-llama/Llama-3.1-405B"] == "torch"
+    assert sum(need is None for need in needs.values()) >= 118
+
+
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     printed = capsys.readouterr()
