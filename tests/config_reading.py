@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,8 +14,8 @@ from peftadvisor.integrations.exports import Export
 from peftadvisor.integrations.exports.value import Difference, as_run
 from peftadvisor.methods import find_method
 from peftadvisor.specs import TrainingSpec
+from tests.config_cases import CONFIGS
 
-CONFIGS = Path(__file__).parent / "configs"
 ENCODERS_ONLY = {"target_len"}
 """What no config of a decoder says."""
 LEVERS: tuple[tuple[str, Any], ...] = (
@@ -55,13 +54,6 @@ def changed(file: ConfigFile, edits: tuple[Edit, ...]) -> ConfigFile:
 def file_of(tool: str, name: str) -> ConfigFile:
     """A config of the corpus."""
     return read_config_file(CONFIGS / tool / name)
-
-
-def changed_training(found: ReadConfig) -> dict[str, Any]:
-    """The training settings that are not our defaults."""
-    plain = TrainingSpec()
-    pairs = ((f.name, getattr(found.training, f.name)) for f in fields(TrainingSpec))
-    return {name: value for name, value in pairs if value != getattr(plain, name)}
 
 
 def untraced(found: ReadConfig) -> set[str]:

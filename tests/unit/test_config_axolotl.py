@@ -16,10 +16,10 @@ from peftadvisor.integrations.exports import FORMATS, Export
 from peftadvisor.integrations.exports.axolotl import _differences
 from peftadvisor.methods import find_method
 from peftadvisor.specs import Job, RunSpec
+from tests.config_cases import changed as changed_settings
 from tests.config_reading import (
     CONFIGS,
     changed,
-    changed_training,
     file_of,
     lever_outcomes,
     of_values,
@@ -265,7 +265,7 @@ def test_what_a_config_describes(name: str) -> None:
     assert (found.tool, found.version) == ("axolotl", "0.19.0")
     method = (found.model, found.method.name, dict(found.method.settings))
     assert method == METHODS[name]
-    assert changed_training(found) == TRAINING[name] | {"loop": "trainer"}
+    assert changed_settings(found.training) == TRAINING[name] | {"loop": "trainer"}
     assert (found.job, found.learning_rate, found.gpus, found.sharding) == REST[name]
     assert found.notes == NOTES[name]
     assert found.unknown == (("micro_batchsize",) if name == "lisa.yml" else ())

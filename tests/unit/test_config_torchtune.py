@@ -18,10 +18,10 @@ from peftadvisor.integrations.exports import FORMATS, Export
 from peftadvisor.integrations.exports.torchtune import _differences
 from peftadvisor.methods import find_method
 from peftadvisor.specs import Job, RunSpec
+from tests.config_cases import changed as changed_settings
 from tests.config_reading import (
     CONFIGS,
     changed,
-    changed_training,
     file_of,
     lever_outcomes,
     of_values,
@@ -197,7 +197,7 @@ def test_what_a_config_describes(name: str) -> None:
     assert (found.tool, found.version, found.gpus) == ("torchtune", "0.6.1", None)
     method = (found.model, found.method.name, dict(found.method.settings))
     assert method == METHODS[name]
-    assert changed_training(found) == TRAINING[name] | {"loop": "trainer"}
+    assert changed_settings(found.training) == TRAINING[name] | {"loop": "trainer"}
     assert (found.job, found.learning_rate, found.sharding) == REST[name]
     assert found.notes == NOTES[name]
     assert found.unknown == UNKNOWN.get(name, ())
