@@ -105,15 +105,13 @@ def unpacked(sdist: Path, to: Path) -> Path:
 
 
 def hashes(wheel: Path) -> dict[str, str]:
-    """A hash of every file in a wheel but the compiled module, which holds paths of its build."""
+    """A hash of every file in a wheel, but of none that tells builds of one source apart.
+
+    Those are the compiled module, which holds paths, and the list with its hash.
+    """
     with zipfile.ZipFile(wheel) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    compiled = (".so", ".pyd", "RECORD")
-    return {
-        name: hashlib.sha256(data).hexdigest()
-        for name, data in files.items()
-        if not name.endswith(compiled)
-    }
+        names = [n for n in archive.namelist() if not n.endswith((".so", ".pyd", "RECORD"))]
+        return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names}
 
 
 def same(one: Path, other: Path) -> None:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def _models() -> Listing:
     from peftadvisor.data.models import find_model, max_positions, model_ids
-    from peftadvisor.simulator.library import BUNDLED
+    from peftadvisor.simulator.library import bundled_keys
 
-    shapes = {path.stem for path in BUNDLED.glob("*.zip")}
+    shipped = bundled_keys()
     models = [find_model(name) for name in model_ids()]
     return Listing(
         kind="models",
@@ -28,7 +28,7 @@ def _models() -> Listing:
                 "parameters": model.parameters,
                 "checkpoint_parameters": model.checkpoint_parameters,
                 "max_positions": max_positions(model),
-                "needs": None if model.config_key in shapes else "torch",
+                "needs": None if model.config_key in shipped else "torch",
                 "provenance": model.provenance,
             }
             for model in models

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peftadvisor.cuda import arena as core
-from peftadvisor.cuda.arena import NO_LIMIT, RANGE, UNIT, Arena
+from peftadvisor.cuda.arena import LARGE_PAGE, NO_LIMIT, RANGE, UNIT, Arena
 from peftadvisor.units import MIB
 
 Ints: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
@@ -73,17 +73,17 @@ def replay(
     """
     max_split = NO_LIMIT
     if max_split_size_bytes is not None:
-        whole, odd = divmod(max_split_size_bytes, MIB)
-        if odd or whole <= 20 or expandable_segments:
-            raise ValueError("max_split_size_bytes: whole MiB above 20, no expandable segments")
         max_split = max_split_size_bytes // UNIT
+        if max_split_size_bytes % MIB or max_split <= LARGE_PAGE or expandable_segments:
+            raise ValueError("max_split_size_bytes: whole MiB above 20, no expandable segments")
     codes = np.asarray(events, dtype=np.int64)
     nbytes = np.asarray(sizes, dtype=np.int64)
     if nbytes.min(initial=0) < 0 or np.abs(codes).max(initial=0) > nbytes.size:
         raise ValueError(f"a negative size, or an event beyond the {nbytes.size} storages")
     units: list[int] = [0, *(-(-nbytes // UNIT)).tolist()]
-    capacity = NO_LIMIT if capacity_bytes is None else capacity_bytes // UNIT
-    arena = Arena(min(capacity, RANGE // 2), max_split, expandable_segments)
+    most = RANGE // 2
+    capacity = most if capacity_bytes is None else min(capacity_bytes // UNIT, most)
+    arena = Arena(capacity, max_split, expandable_segments)
     oom_event = arena.run(codes.tolist(), units)
     return ReplayResult(
         allocated_peak_bytes=arena.allocated_peak * UNIT,

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Final
 
 UNIT: Final = 512  # bytes
-MIB: Final = 2048  # also the largest request of the small pool
-_SMALL_PAGE: Final = 2 * MIB  # segment for small requests, or page that expands the small pool
-_LARGE_PAGE: Final = 20 * MIB
-_OWN_SEGMENT: Final = 10 * MIB  # from here on a segment of the request's own size,
-_ROUND_LARGE: Final = 2 * MIB  # rounded up to this
-RANGE: Final = _LARGE_PAGE << 27  # an expandable address range, 2.5 PiB: without end
+_MIB: Final = 2048  # also the largest request of the small pool
+_SMALL_PAGE: Final = 2 * _MIB  # segment for small requests, or page that expands the small pool
+LARGE_PAGE: Final = 20 * _MIB
+_OWN_SEGMENT: Final = 10 * _MIB  # from here on a segment of the request's own size,
+_ROUND_LARGE: Final = 2 * _MIB  # rounded up to this
+RANGE: Final = LARGE_PAGE << 27  # an expandable address range, 2.5 PiB: without end
 NO_LIMIT: Final = 1 << 62
 
 
@@ -154,7 +154,7 @@ class Arena:
 
     def __init__(self, capacity: int, max_split: int, expandable: bool) -> None:
         self.small = Pool(_SMALL_PAGE, 1, expandable)
-        self.large = Pool(_LARGE_PAGE, 1 if expandable else MIB + 1, expandable)
+        self.large = Pool(LARGE_PAGE, 1 if expandable else _MIB + 1, expandable)
         self.capacity = capacity
         self.max_split = max_split
         self.expandable = expandable
@@ -203,7 +203,7 @@ class Arena:
 
     def _pool(self, size: int) -> Pool:
         """A block is above 1 MiB just when its request was: its size tells its pool."""
-        return self.large if size > MIB else self.small
+        return self.large if size > _MIB else self.small
 
     def _take(self, size: int) -> Block | None:
         """A block for a request, of new memory where none fits; None when out of memory."""
@@ -223,7 +223,7 @@ class Arena:
         best: Block | None = None
         for block in pool.fitting(size):
             if not self.expandable:
-                limit = self.max_split if size < self.max_split else size + _LARGE_PAGE
+                limit = self.max_split if size < self.max_split else size + LARGE_PAGE
                 return block if block.size < limit else None
             if best is not None and block.room() >= best.room():
                 break  # what can grow is spared while others fit

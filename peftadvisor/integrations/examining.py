@@ -127,7 +127,7 @@ def _compiled() -> dict[str, Any]:
 
 def _recordings() -> Check:
     from peftadvisor.data.models import config_keys
-    from peftadvisor.simulator.library import BUNDLED
+    from peftadvisor.simulator.library import BUNDLED, bundled_keys
 
     name = "recordings"
     files = sorted(BUNDLED.glob("*.zip"))
@@ -150,8 +150,8 @@ def _recordings() -> Check:
             remedy="install the package again",
         )
     made = ", ".join(f"{package} {version}" for package, version in versions.items())
-    shapes = {path.stem for path in files}
-    models = sum(key in shapes for key in config_keys().values())
+    shipped = bundled_keys()
+    models = sum(key in shipped for key in config_keys().values())
     return Check(area="advice", name=name, found=f"of {models} models, made with {made}")
 
 

@@ -212,6 +212,11 @@ def _libraries() -> str:
     return "-".join(found)
 
 
+def bundled_keys() -> frozenset[str]:
+    """Config keys of the models whose recordings ship with the package."""
+    return frozenset(path.stem for path in BUNDLED.glob("*.zip"))
+
+
 def cache_folder() -> Path:
     """The user's cache of recordings (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

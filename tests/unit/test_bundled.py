@@ -20,7 +20,7 @@ from peftadvisor.data.gpus import find_gpu
 from peftadvisor.data.measured_runs import logged_counts
 from peftadvisor.data.models import find_model, model_ids
 from peftadvisor.methods import COMMON, find_method
-from peftadvisor.simulator.library import BUNDLED
+from peftadvisor.simulator.library import BUNDLED, bundled_keys
 from peftadvisor.simulator.recording_files import unpack
 from peftadvisor.specs import Budget, MethodSpec, RunSpec, TrainingSpec
 
@@ -36,7 +36,7 @@ def no_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def bundled_ids() -> list[str]:
-    keys = {path.stem for path in BUNDLED.glob("*.zip")}
+    keys = bundled_keys()
     return [name for name in model_ids() if find_model(name).config_key in keys]
 
 
